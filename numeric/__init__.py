@@ -1,0 +1,1 @@
+"""What holds exactly: certified ranks and properties of random small networks."""

@@ -1,0 +1,1 @@
+"""What must hold: rank statements about composed maps, proved or refuted (no torch in this room)."""

@@ -1,0 +1,11 @@
+"""The one exception that means *bad input*: every command turns it into exit status 2."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """The input cannot be used: says what happened with the values, why it may have, what to do next."""
+
+
+class UnsupportedError(InputError):
+    """The input is well formed but nothing here can treat it; the message names what (exit status 3)."""
