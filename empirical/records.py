@@ -1,6 +1,6 @@
 """Result records: one line of ``records.jsonl`` each; a rank never travels without its notion.
 
-The schema is design.md's run folder. A record is identified by what was measured (``key``): model and
+The schema is that of a run folder. A record is identified by what was measured (``key``): model,
 weights, image, tap, notion, tolerance and settings; the same key is never measured twice.
 """
 
@@ -23,7 +23,7 @@ class Record:
 
     Attributes:
         measurement: which measurement, for example ``jacobian`` or ``pca``.
-        model: model name; ``weights`` and ``image`` are content hashes (or ``-`` where there is none).
+        model: model name; ``weights`` and ``image`` are content hashes (``-`` where none).
         tap: module path of the tap; ``tap_index`` its place in forward order.
         separator: whether all that the output knows passes through the tap.
         shape: the tap's output shape without the batch dimension.
@@ -65,7 +65,7 @@ class Record:
 
     @property
     def key(self) -> str:
-        """Identity of the record: the hash of everything that says *what* was measured, not its result."""
+        """Identity of the record: a hash of what was measured, not of its result."""
         what = (
             self.measurement,
             self.model,

@@ -17,7 +17,7 @@ _PUBLIC = {
     "jacobian_profile": "empirical.jacobian",
 }
 
-__all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_PUBLIC)]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The command line. Commands are imported when they are called, so that ``--help`` answers at once."""
+"""The command line; commands are imported when called, so that ``--help`` answers at once."""
 
 from __future__ import annotations
 

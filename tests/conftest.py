@@ -1,4 +1,4 @@
-"""Hypothesis profiles, selectable with ``pytest --hypothesis-profile=NAME``; health checks stay on."""
+"""Hypothesis profiles (``pytest --hypothesis-profile=NAME``); health checks stay on."""
 
 from hypothesis import settings
 

@@ -1,1 +1,1 @@
-"""What must hold: rank statements about composed maps, proved or refuted (no torch in this room)."""
+"""What must hold: rank statements about composed maps, proved or refuted (never torch)."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 
 class InputError(ValueError):
-    """The input cannot be used: says what happened with the values, why it may have, what to do next."""
+    """The input cannot be used: what happened with the values, why, and what to do next."""
 
 
 class UnsupportedError(InputError):
-    """The input is well formed but nothing here can treat it; the message names what (exit status 3)."""
+    """The input is well formed but nothing here can treat it: names what (exit status 3)."""

@@ -1,4 +1,4 @@
-"""Rank notions: the part of a statement's type that says *which* rank it speaks of (theory.md, section 2).
+"""Rank notions: the part of a statement's type that says *which* rank it speaks of.
 
 No statement proved for one notion is ever reported for another; a notion is therefore a value that
 statements and results carry, and that prints and parses as text: ``exact``, ``relative(0.001)``.
