@@ -21,11 +21,11 @@ _ORDER = """
     marsaglia-styan subadditive stacking kronecker gram powers completeness barcode eps-calculus
     log-majorisation weyl dimension rank-is-dimension pca-limit gaussian-exponents iid-limit
     collapse-is-universal eps-monotone logit-dependence token-collapse
-""".split()
+"""
 
 _BY_ID = {row.id: row for row in (*CHAIN_ROWS, *SUM_ROWS, *SPECTRUM_ROWS)}
 
-CATALOGUE: tuple[Entry, ...] = tuple(_BY_ID[name] for name in _ORDER)
+CATALOGUE: tuple[Entry, ...] = tuple(_BY_ID[name] for name in _ORDER.split())
 
 
 def entry(name: str) -> Entry:
@@ -33,10 +33,10 @@ def entry(name: str) -> Entry:
 
     Raises:
         InputError: there is no such row; the message lists the closest ids.
-    "
+    """
     if name in _BY_ID:
         return _BY_ID[name]
-    close = get_close_matches(name, _ORDER, n=3, cutoff=0.5)
+    close = get_close_matches(name, _ORDER.split(), n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(close)}?" if close else "`rankfall theory list` shows all ids"
     raise InputError(f"no catalogue row {name!r}; {hint}")
 
