@@ -1,8 +1,27 @@
-"""Taps: the places in a network where a Jacobian is read, by module name, through forward hooks."""
+"""Taps: the places in a network where a Jacobian is read, by module name, through forward hooks.
+
+The default taps are those of the paper: the stem after its max pool, every residual or transformer
+block, the pooled features and the logits. All of them separate the input from the output.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from theory.errors import InputError
+
+#: module paths of whole blocks in timm's families; a path is a block if it is the longest match
+_BLOCK = re.compile(
+    r"(layer\d+\.\d+|(blocks|stages)\.\d+(\.(blocks\.)?\d+)?|layers\.\d+\.blocks\.\d+|layers\.\d+)$"
+)
+#: modules that end a stem, best first
+_STEMS = ("maxpool", "patch_embed", "stem", "bn1", "conv_stem", "stem_conv")
 
 
 @dataclass(frozen=True)
@@ -21,3 +40,93 @@ class Tap:
     index: int
     separator: bool
     kind: str
+
+
+def default_taps(model: nn.Module, input_size: Sequence[int] | None = None) -> tuple[Tap, ...]:
+    """The paper's taps of a model, found by one forward pass with hooks.
+
+    Args:
+        model: a module in eval mode.
+        input_size: (channels, height, width); timm models know their own.
+
+    Raises:
+        InputError: the input size is unknown, or no blocks are recognised.
+    """
+    if input_size is None:
+        config = getattr(model, "pretrained_cfg", None) or {}
+        input_size = config.get("input_size")
+        if input_size is None:
+            raise InputError("the model does not know its input size; give (channels, h, w)")
+    order = forward_order(model, torch.zeros(1, *input_size))
+    names = [name for name, _ in order]
+    shapes = dict(order)
+    matches = [name for name in names if _BLOCK.match(name)]
+    blocks = [n for n in matches if not any(m.startswith(n + ".") for m in matches)]
+    if not blocks:
+        raise InputError(
+            f"no residual or transformer blocks recognised in {type(model).__name__}; "
+            f"name the taps: its modules are {', '.join(names[:12])}, ..."
+        )
+    found: list[tuple[str, str]] = []
+    before = names[: names.index(blocks[0])]
+    stem = next((s for s in _STEMS if s in before), None)
+    if stem is not None:
+        found.append((stem, "stem"))
+    found += [(name, "block") for name in blocks]
+    head = _classifier_name(model)
+    if head in shapes:
+        features = getattr(model.get_submodule(head), "in_features", None)
+        between = names[names.index(blocks[-1]) + 1 : names.index(head)]
+        pooled = [n for n in between if features and shapes[n] == (features,)]
+        if pooled:
+            found.append((min(pooled, key=lambda n: n.count(".")), "pooled"))
+        found.append((head, "logits"))
+    return tuple(Tap(name, index, True, kind) for index, (name, kind) in enumerate(found))
+
+
+def named_taps(model: nn.Module, names: Sequence[str]) -> tuple[Tap, ...]:
+    """Taps by module path; default taps keep their kind, any other is ``not a separator``.
+
+    Raises:
+        InputError: a name is no module of the model.
+    """
+    modules = dict(model.named_modules())
+    known = {tap.name: tap for tap in default_taps(model)}
+    taps = []
+    for index, name in enumerate(names):
+        if name not in modules:
+            raise InputError(f"the model has no module {name!r}")
+        kind, separator = (known[name].kind, True) if name in known else ("other", False)
+        taps.append(Tap(name, index, separator, kind))
+    return tuple(taps)
+
+
+def forward_order(model: nn.Module, x: Tensor) -> list[tuple[str, tuple[int, ...]]]:
+    """(path, output shape without batch) of every module that returns one tensor, as they end."""
+    order: list[tuple[str, tuple[int, ...]]] = []
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                order.append((name, tuple(output.shape[1:])))
+
+        return note
+
+    handles = [m.register_forward_hook(hook(n)) for n, m in model.named_modules() if n]
+    try:
+        with torch.no_grad():
+            model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return order
+
+
+def _classifier_name(model: nn.Module) -> str | None:
+    """Path of the module that makes the logits, as timm names it, else the last Linear."""
+    getter = getattr(model, "get_classifier", None)
+    head = getter() if callable(getter) else None
+    linears = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)]
+    if isinstance(head, nn.Module):
+        return next((n for n, m in model.named_modules() if m is head), None)
+    return linears[-1][0] if linears else None
