@@ -169,7 +169,8 @@ def _create(name: str, seed: int) -> nn.Module:
             model: nn.Module = timm.create_model(name, pretrained=False, zero_init_last=False)
         except TypeError:
             model = timm.create_model(name, pretrained=False)
-        head = model.get_classifier() if hasattr(model, "get_classifier") else None
+        getter = getattr(model, "get_classifier", None)
+        head = getter() if callable(getter) else None
         if isinstance(head, nn.Linear) and not bool(head.weight.any()):
             nn.init.trunc_normal_(head.weight, std=0.02)
     return model
