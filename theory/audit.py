@@ -252,11 +252,12 @@ def audit(
         )
     start = Step("input", "directions", "rank(J*P) <= cols(P)", "upper", count)
     ground = Step("input", "directions", "rank(P) == cols(P)", "lower", count)
-    state = _State(input_dim, count, count, (start,), (ground,), ("p",), ())
+    ground_state = _State(input_dim, count, count, (start,), (ground,), ("p",), ())
+    state = ground_state
     any_tap = any(fact.tap for fact in facts)
     bounds = []
     for fact in facts:
-        state = _advance(state, fact, "chain")
+        state = _advance(ground_state if fact.from_input else state, fact, "chain")
         if fact.tap or (not any_tap and fact is facts[-1]):
             bounds.append(_bound(state, fact, symbolic))
     return tuple(bounds)

@@ -32,6 +32,8 @@ class LayerFact:
         branch: for ``residual``, the layers of the branch g.
         shortcut: for ``residual``, the layers of a projection shortcut; ``None`` is the identity.
         tap: whether the audit reports the bound after this layer.
+        from_input: the layer is everything between the network's input and here; the chain starts
+            again (a model of which only the taps' widths are known).
         note: what the adapter had to assume, shown to the reader.
     """
 
@@ -47,6 +49,7 @@ class LayerFact:
     branch: tuple[LayerFact, ...] = ()
     shortcut: tuple[LayerFact, ...] | None = None
     tap: bool = False
+    from_input: bool = False
     note: str = ""
 
     def __post_init__(self) -> None:
