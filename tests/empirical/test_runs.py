@@ -17,11 +17,11 @@ from theory.errors import InputError
 
 
 def record(tap: str = "stem", value: float = 3.0, **changes: object) -> Record:
-    base = {
-        "measurement": "jacobian", "model": "m", "weights": "w", "image": "i", "tap": tap, "tap_index": 0,
-        "separator": True, "shape": (3, 4), "directions": 12, "notion": "exact", "tolerance": None, "value": value,
-        "low": value, "high": value, "known": "proved", "dtype": "float64", "device": "cpu", "seconds": 0.1, "seed": 0,
-    }  # fmt: skip
+    base: dict[str, object] = {"measurement": "jacobian", "model": "m", "weights": "w"}
+    base |= {"image": "i", "tap": tap, "tap_index": 0, "separator": True, "shape": (3, 4)}
+    base |= {"directions": 12, "notion": "exact", "tolerance": None, "known": "proved"}
+    base |= {"value": value, "low": value, "high": value, "dtype": "float64", "device": "cpu"}
+    base |= {"seconds": 0.1, "seed": 0}
     return Record(**(base | changes))  # type: ignore[arg-type]
 
 
