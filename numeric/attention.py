@@ -1,7 +1,8 @@
 """Softmax self-attention with one or several heads, over balls.
 
 The push-forward is the product rule written out for ``softmax(Q K^T / sqrt(d)) V`` head by head:
-the value path and the path through the softmax, whose sum theory.md section 4 bounds by subadditivity.
+the value path and the path through the softmax, whose sum theory.md section 4 bounds by
+subadditivity.
 """
 
 from __future__ import annotations

@@ -70,8 +70,8 @@ def gaussian_limit(entry: Entry, variant: int | None) -> Property:
         if variant is None:
             return [float(v) for v in gaussian_exponents(n)]
         top = mpmath.digamma(mpmath.mpf(n) / 2)
-        shifted = [float((mpmath.digamma(mpmath.mpf(n - k) / 2) - top) / 2) for k in range(1, n)]
-        return shifted  # the last one is minus infinity
+        # the last one is minus infinity and left out
+        return [float((mpmath.digamma(mpmath.mpf(n - k) / 2) - top) / 2) for k in range(1, n)]
 
     def check(case: Any) -> Outcome:
         n, seed = case
@@ -165,7 +165,7 @@ def _catalogue_replays(entry: Entry) -> list[dict[str, Any]]:
 
 
 def eps_monotone(entry: Entry, variant: int | None) -> Property:
-    """diag(t, 1) then diag(1, t) has relative(eps) 1, then 2, for every t < eps: the claim is false.
+    """diag(t, 1) then diag(1, t) has relative(eps) 1, then 2, for t < eps: the claim is false.
 
     False variant: the claim itself, on the same chains.
     """
@@ -248,8 +248,8 @@ def collapse_is_universal(entry: Entry, variant: int | None) -> Property:
         cases: Any = [("orthogonal", depth, s) for depth in (4, 12) for s in (1, 2)]
     else:
         cases = [("orthogonal", depth, s) for depth in (4, 12, 40) for s in (1, 2)]
-        cases += [("diagonal", depth, 1) for depth in (16, 64, 256)]
-        cases += [("residual", depth, 1) for depth in (128, 256)]
+        cases += [("diagonal", depth, 1) for depth in (16, 64)]
+        cases += [("residual", depth, 1) for depth in (64, 128)]
     return Property(_tag(entry, variant), st.sampled_from(cases), check, False, most=len(cases))
 
 

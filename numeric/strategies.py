@@ -188,8 +188,8 @@ def chains(
 class _Builder:
     """Decodes a network of the grammar block by block, keeping every unit off its kinks.
 
-    Weights are integers, slopes dyadic, and the k-th bias of a path is an integer plus 3^-k:
-    every pre-activation then has 3-adic valuation exactly -k, so it is no integer, and kinks are integers.
+    Weights are integers, slopes dyadic, and the k-th bias of a path is an integer plus 3^-k: every
+    pre-activation then has 3-adic valuation exactly -k, so it is no integer, as all kinks are.
     """
 
     def __init__(self, b: Bytes) -> None:

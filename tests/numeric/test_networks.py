@@ -38,7 +38,7 @@ from numeric.scalars import KinkError, to_float
 from numeric.strategies import Bytes, conv_networks, networks, smooth_networks
 from theory.errors import InputError, UnsupportedError
 
-# rounding of a few hundred float64 operations on numbers of this size, relative to the largest entry
+# rounding of a few hundred float64 operations, relative to the largest entry
 TOLERANCE = 1e-11
 
 
