@@ -57,7 +57,8 @@ def default_taps(model: nn.Module, input_size: Sequence[int] | None = None) -> t
         input_size = config.get("input_size")
         if input_size is None:
             raise InputError("the model does not know its input size; give (channels, h, w)")
-    order = forward_order(model, torch.zeros(1, *input_size))
+    dtype = next((p.dtype for p in model.parameters()), torch.float32)
+    order = forward_order(model, torch.zeros(1, *input_size, dtype=dtype))
     names = [name for name, _ in order]
     shapes = dict(order)
     matches = [name for name in names if _BLOCK.match(name)]
