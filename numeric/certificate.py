@@ -114,6 +114,14 @@ class CertifiedRank:
     seconds: float
     note: str = ""
 
+    @classmethod
+    def from_witness(cls, witness: Witness, rows: int, columns: int) -> CertifiedRank:
+        """What a witness claims for a matrix of this size; ``numeric.replay`` checks the claim."""
+        upper = min(rows, columns)
+        if witness.kernel is not None:
+            upper = min(upper, len(witness.kernel.pivots))
+        return cls(len(witness.pivot_rows), upper, witness, rows, columns, seconds=0.0)
+
     @property
     def rank(self) -> int:
         """The rank, where the bounds meet.

@@ -16,6 +16,7 @@ from typing import Any
 import flint
 
 from numeric.certificate import CertifiedRank, Kernel, Witness
+from numeric.limits import affordable_size, kernel_estimate, kernel_within
 from numeric.matrices import integer_rows
 from numeric.replay import replay
 from theory.errors import InputError
@@ -48,41 +49,86 @@ def rank(matrix: Any) -> int:
     return int(integers.rank()) if integers.nrows() and integers.ncols() else 0
 
 
-def certified_rank(matrix: Any, *, prime: int | None = None) -> CertifiedRank:
+def certified_rank(
+    matrix: Any, *, prime: int | None = None, timeout: float | None = None
+) -> CertifiedRank:
     """Exact rank over the rationals with a witness for both bounds.
 
     Args:
         matrix: shape (rows, columns), as for ``numeric.matrices.integer_rows``.
         prime: a prime below 2^63 for the lower bound; a random 62-bit one by default.
+        timeout: seconds after which a partial result (lower < upper, with a note) is enough; None
+            for no limit. The estimate is made first: what cannot be reached is not begun.
 
     Returns:
-        bounds that meet, except with probability below 2^-40 for entries that did not foresee the
-        random prime: then the lower bound is redrawn until they do.
+        Bounds that meet, unless ``timeout`` ran out or a given ``prime`` divides every largest
+        minor; then ``note`` says so. (A random prime that does is drawn again.)
 
     Raises:
         InputError: the matrix cannot be read, or ``prime`` is no prime.
     """
     start = time.perf_counter()
     integers = integer_matrix(matrix)
-    fixed = prime is not None
+    most = min(integers.nrows(), integers.ncols())
     while True:
-        modulus = _checked(prime) if prime is not None else random_prime()
-        rows, columns = pivots(integers, modulus)
-        kernel = None
-        if len(rows) < min(integers.nrows(), integers.ncols()):
-            kernel = exact_kernel(integers, rows, columns)
-            if kernel is None and not fixed:
-                continue  # the prime divides every largest minor: draw another
-        proved = kernel is not None or len(rows) == min(integers.nrows(), integers.ncols())
+        modulus = random_prime() if prime is None else _checked(prime)
+        part = integers
+        if timeout is not None:
+            part = _leading(integers, *affordable_size(integers, modulus, timeout / 2))
+        rows, columns = pivots(part, modulus)
+        kernel, note = None, ""
+        if part is not integers:
+            note = (
+                f"partial: within {timeout:g} s only the leading {part.nrows()} x {part.ncols()} "
+                "block was eliminated; give a longer timeout"
+            )
+        elif len(rows) < most:
+            left = None if timeout is None else timeout - (time.perf_counter() - start)
+            kernel, note = _kernel_or_note(integers, rows, columns, left)
+            if kernel is None and not note:
+                if prime is None:
+                    continue  # this prime divides every largest minor
+                note = f"partial: the prime {prime} divides every largest minor; draw another"
         return CertifiedRank(
             lower=len(rows),
-            upper=len(rows) if proved else min(integers.nrows(), integers.ncols()),
+            upper=len(rows) if kernel is not None else most,
             witness=Witness(modulus, rows, columns, kernel),
             rows=integers.nrows(),
             columns=integers.ncols(),
             seconds=time.perf_counter() - start,
-            note="" if proved else f"the prime {modulus} divides every largest minor; draw another",
+            note=note if len(rows) < most else "",
         )
+
+
+def _leading(integers: flint.fmpz_mat, rows: int, columns: int) -> flint.fmpz_mat:
+    if (rows, columns) == (integers.nrows(), integers.ncols()):
+        return integers
+    return flint.fmpz_mat([[integers[i, j] for j in range(columns)] for i in range(rows)])
+
+
+def _kernel_or_note(
+    integers: flint.fmpz_mat,
+    rows: tuple[int, ...],
+    columns: tuple[int, ...],
+    seconds: float | None,
+) -> tuple[Kernel | None, str]:
+    """The kernel within ``seconds``, or why there is none (empty: the rank is larger)."""
+    if seconds is None:
+        return exact_kernel(integers, rows, columns), ""
+    estimate = kernel_estimate(integers, rows, columns)
+    if estimate > seconds:
+        return None, (
+            f"partial: an exact kernel for the upper bound would take about {estimate:.2g} s "
+            f"(estimate) and {max(seconds, 0):.2g} s are left; give a longer timeout"
+        )
+    if estimate < 0.1 * seconds:
+        return exact_kernel(integers, rows, columns), ""
+    kernel, finished = kernel_within(integers, rows, columns, seconds)
+    late = (
+        f"partial: the exact kernel was estimated at {estimate:.2g} s and was not done after "
+        f"{seconds:.2g} s; give a longer timeout"
+    )
+    return kernel, "" if finished else late
 
 
 def random_prime() -> int:
