@@ -185,7 +185,7 @@ def chains(
     return (barcodes(depth) if barcode is None else st.just(barcode)).flatmap(conjugate)
 
 
-class _Builder:
+class Builder:
     """Decodes a network of the grammar block by block, keeping every unit off its kinks.
 
     Weights are integers, slopes dyadic, and the k-th bias of a path is an integer plus 3^-k: every
@@ -251,7 +251,7 @@ def networks(
     def decode(b: Bytes) -> tuple[Network, tuple[int, ...]]:
         n = w0 + b.below(w1 - w0 + 1)
         x = tuple(b.integers(n, 5))
-        builder, layers, inputs = _Builder(b), [], n
+        builder, layers, inputs = Builder(b), [], n
         for _ in range(d0 + b.below(d1 - d0 + 1)):
             layer, inputs = builder.block(inputs, w0 + b.below(w1 - w0 + 1))
             layers.append(layer)
@@ -275,7 +275,7 @@ def conv_networks(flat: bool = True) -> st.SearchStrategy[tuple[Network, tuple[F
         channels, shape = 1 + b.below(2), ((4, 4) if two else (6,))
         kernel = (2, 2) if two else (3,)
         area = 4 if two else 3
-        builder = _Builder(b)
+        builder = Builder(b)
         hidden = 1 + b.below(3)
 
         def conv(outputs: int, inputs: int, stride: int, padding: int) -> Conv:
