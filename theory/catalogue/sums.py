@@ -50,7 +50,7 @@ SUM_ROWS: tuple[Entry, ...] = (
             "rank(F) - rank((I+G)*F) <= rank(G*F)",
             "rank(U*V*F) <= cols(U)",
             "rank(F) - rank((I+U*V)*F) <= cols(U)",
-            "rank(F) - rank(D*(I+G)*F) <= rank(G*F) + rows(D) - rank(D)",
+            "rank(F) - rank(D*(I+G)*F) <= rank(G*F) + cols(D) - rank(D)",
         ),
         given=(),
         notions=("exact",),
