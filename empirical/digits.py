@@ -158,6 +158,7 @@ def digits_model(name: str, progress: Callable[[int, int], None] | None = None) 
     accuracy = _read_cache(model, path)
     if accuracy is not None:
         return Trained(name, model, accuracy, cached=True)
+    model = build(name)  # a damaged file may have filled part of the first one
     train(model, progress)
     accuracy = evaluate(model)
     try:

@@ -34,9 +34,9 @@ def rank_by_depth(network: Network, title: str | None = None) -> str:
     from matplotlib.figure import Figure
 
     rows = [row for row in network.rows if row.separator]
-    settings = {"svg.fonttype": "path", "svg.hashsalt": "rankfall", "font.size": 9}
+    settings = {"svg.fonttype": "path", "svg.hashsalt": "rankfall", "font.size": 10}
     with mpl.rc_context(settings):
-        figure = Figure(figsize=(5.6, 4.0), layout="constrained")
+        figure = Figure(figsize=(5.0, 4.0), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         for label, colour, marker, style, read in _LINES:
@@ -59,7 +59,7 @@ def rank_by_depth(network: Network, title: str | None = None) -> str:
         axes.set_xlabel("tap, in the order of the forward pass")
         axes.set_ylabel(f"rank of the Jacobian over {network.directions} directions")
         axes.grid(axis="y", alpha=0.3)
-        axes.legend(fontsize=7.5, loc="best", framealpha=0.85)
+        axes.legend(fontsize=8, loc="best", framealpha=0.85)
         if title:
             axes.set_title(title, fontsize=9)
         buffer = io.StringIO()
