@@ -1,0 +1,221 @@
+"""The independent checker: exact arithmetic, no solver, nothing imported from the prover.
+
+A certificate embeds its problem: shapes of the maps, a goal (all clauses; in each clause one of its
+inequalities), hypotheses. Each clause's proof is a list of steps; a step is an instance of a rule that
+holds for all matrices over a field, with a multiplier. A step names matrices in block form whose
+cells are sums of words; this module multiplies them out, reads the step as an inequality between
+ranks of block matrices, and accepts when the multiplied steps sum to the goal, exactly, up to a
+non-negative constant. ``theory.coq`` has the rules themselves proved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+from theory.errors import InputError
+
+Word = tuple[str, ...]
+Cells = dict[tuple[int, int, Word], Fraction]  # block row, block column, word -> coefficient
+Form = dict[Any, Fraction]  # ranks by frozen matrix, dimensions by name, "" for the constant
+
+
+class CertificateError(InputError):
+    """The certificate does not prove the statement that it embeds."""
+
+
+class Matrix(NamedTuple):
+    """Heights of the block rows, widths of the block columns, cells."""
+
+    rows: tuple[str, ...]
+    cols: tuple[str, ...]
+    cells: Cells
+
+
+def _need(fact: bool, what: str) -> None:
+    if not fact:
+        raise CertificateError(f"the certificate is refused: {what}")
+
+
+def collect(terms: Iterable[tuple[Any, Fraction]]) -> dict[Any, Fraction]:
+    """Add up equal terms and drop the zero ones."""
+    out: dict[Any, Fraction] = {}
+    for key, c in terms:
+        out[key] = out.get(key, Fraction(0)) + c
+    return {key: c for key, c in out.items() if c}
+
+
+def size(dims: Iterable[str], sign: int) -> list[tuple[Any, Fraction]]:
+    """A sum of dimensions as terms of a form; numbers go to the constant."""
+    return [("", Fraction(d) * sign) if d.isdigit() else (d, Fraction(sign)) for d in dims]
+
+
+class Checker:
+    """The maps, abbreviations and hypotheses of one problem."""
+
+    def __init__(self, problem: Mapping[str, Any]) -> None:
+        self.shapes = {name: (s[0], s[1]) for name, s in problem["maps"].items()}
+        self.lets: dict[str, dict[Word, Fraction]] = {}
+        self.rules: list[tuple[Word, dict[Word, Fraction]]] = []
+        for name, let in problem["lets"].items():
+            _need(name not in self.shapes and "'" not in name, f"{name} is defined twice")
+            value = self.matrix(
+                {"rows": [let["rows"]], "cols": [let["cols"]], "cells": [[let["sum"]]]}
+            )
+            self.lets[name] = {word: c for (_, _, word), c in value.cells.items()}
+            self.shapes[name] = (let["rows"], let["cols"])
+        for zero in map(self.matrix, problem["vanishing"]):
+            for i in range(len(zero.rows)):
+                for j in range(len(zero.cols)):  # each cell rewrites its greatest word
+                    cell = {
+                        w: c for (a, b, w), c in self.reduce(zero.cells).items() if (a, b) == (i, j)
+                    }
+                    lead = max(cell, key=lambda w: (len(w), w), default=())
+                    if lead:
+                        rest = {w: -c / cell[lead] for w, c in cell.items() if w != lead}
+                        self.rules.append((lead, rest))
+        self.hypotheses = [self.form(h) for h in problem["hypotheses"]]
+
+    def shape(self, letter: str) -> tuple[str, str]:
+        """Height and width of a letter; ``A'`` is the transpose of ``A``."""
+        name = letter.removesuffix("'")
+        _need(name in self.shapes, f"unknown map {letter!r}")
+        height, width = self.shapes[name]
+        return (height, width) if name == letter else (width, height)
+
+    def matrix(self, data: Mapping[str, Any]) -> Matrix:
+        """Read a block matrix; in each cell the letters of a word must compose to the cell's shape."""
+        rows, cols, cells = tuple(data["rows"]), tuple(data["cols"]), {}
+        _need(len(data["cells"]) == len(rows), "a matrix misses a row")
+        for i, line in enumerate(data["cells"]):
+            _need(len(line) == len(cols), "a matrix misses a column")
+            for j, cell in enumerate(line):
+                for text, c in cell.items():
+                    at = rows[i]
+                    for letter in text.split():
+                        _need(self.shape(letter)[0] == at, f"{text!r} does not compose at {letter}")
+                        at = self.shape(letter)[1]
+                    _need(at == cols[j], f"{text!r} is not {rows[i]} x {cols[j]}")
+                    cells[i, j, tuple(text.split())] = Fraction(c)
+        return Matrix(rows, cols, cells)
+
+    def reduce(self, cells: Cells) -> Cells:
+        """Unfold abbreviations and rewrite by the matrix hypotheses, until nothing changes."""
+        todo, done = list(cells.items()), []
+        while todo:
+            (i, j, word), c = todo.pop()
+            for lead, value in [
+                *(((x,), self.lets[x]) for x in word if x in self.lets),
+                *self.rules,
+            ]:
+                n = len(lead)
+                at = next((k for k in range(len(word) - n + 1) if word[k : k + n] == lead), None)
+                if at is not None:
+                    head, tail = word[:at], word[at + n :]
+                    todo += [((i, j, head + w + tail), c * d) for w, d in value.items()]
+                    break
+            else:
+                done.append(((i, j, word), c))
+        return collect(done)
+
+    def plus(self, a: Matrix, b: Matrix) -> Matrix:
+        """A sum."""
+        _need(a[:2] == b[:2], f"a sum of {a[:2]} and {b[:2]}")
+        return Matrix(a.rows, a.cols, collect([*a.cells.items(), *b.cells.items()]))
+
+    def times(self, *factors: Matrix) -> Matrix:
+        """A product."""
+        a = factors[0]
+        for b in factors[1:]:
+            _need(a.cols == b.rows, f"a product of {a[:2]} and {b[:2]}")
+            pairs = [(x, y) for x in a.cells.items() for y in b.cells.items() if x[0][1] == y[0][0]]
+            terms = (((i, j, u + v), c * d) for ((i, _, u), c), ((_, j, v), d) in pairs)
+            a = Matrix(a.rows, b.cols, self.reduce(collect(terms)))
+        return a
+
+    def turn(self, a: Matrix) -> Matrix:
+        """The transpose."""
+        flip = {x: x + "'" for x in self.shapes} | {x + "'": x for x in self.shapes}
+        terms = ((j, i, tuple(flip[x] for x in w[::-1])) for i, j, w in self.reduce(a.cells))
+        return Matrix(a.cols, a.rows, dict(zip(terms, self.reduce(a.cells).values(), strict=True)))
+
+    def join(self, a: Matrix, b: Matrix, diagonal: bool) -> Matrix:
+        """``a`` over ``b``, or on the diagonal with it."""
+        _need(diagonal or a.cols == b.cols, f"a stack of {a[:2]} and {b[:2]}")
+        right = len(a.cols) if diagonal else 0
+        lower = {(i + len(a.rows), j + right, w): c for (i, j, w), c in b.cells.items()}
+        return Matrix(a.rows + b.rows, a.cols + b.cols if diagonal else a.cols, a.cells | lower)
+
+    def rank(self, m: Matrix, c: Fraction | int = 1) -> list[tuple[Any, Fraction]]:
+        """``c * rank(m)`` as a term of a form; equal matrices have equal keys."""
+        return [((m.rows, m.cols, frozenset(self.reduce(m.cells).items())), Fraction(c))]
+
+    def form(self, data: Mapping[str, Any]) -> Form:
+        """A linear form of the problem."""
+        ranks = [t for c, m in data["ranks"] for t in self.rank(self.matrix(m), Fraction(c))]
+        return collect([*ranks, *((d, Fraction(c)) for d, c in data["dims"].items())])
+
+    def step(self, data: Mapping[str, Any]) -> Form:
+        """The inequality ``form >= 0`` of one step, its side conditions checked."""
+        rule, r = data["rule"], self.rank
+        if rule == "hypothesis":
+            return dict(self.hypotheses[data["index"]])
+        if rule == "dimension":
+            _need(any(data["name"] in s for s in self.shapes.values()), "no such dimension")
+            return collect(size([data["name"]], 1))
+        m = [self.matrix(x) for x in data["matrices"]]
+        if rule == "frobenius":
+            ab, bc, abc = self.times(*m[:2]), self.times(*m[1:]), self.times(*m)
+            return collect(r(m[1]) + r(abc) + r(ab, -1) + r(bc, -1))
+        if rule == "product":
+            return collect(r(m[1]) + r(self.times(*m), -1))
+        if rule == "sum":
+            return collect(r(m[0]) + r(m[1]) + r(self.plus(m[0], m[1]), -1))
+        if rule == "diagonal":
+            return collect(r(self.join(m[0], m[1], True)) + r(m[0], -1) + r(m[1], -1))
+        if rule == "transpose":
+            return collect(r(m[0]) + r(self.turn(m[0]), -1))
+        if rule in ("rows", "columns"):
+            return collect(size(m[0].rows if rule == "rows" else m[0].cols, 1) + r(m[0], -1))
+        if rule == "inverse":
+            n = m[0].rows
+            unit = Matrix(n, n, {(i, i, ()): Fraction(1) for i in range(len(n))})
+            _need(r(self.times(m[0], m[1])) == r(unit), "not an inverse")
+            return collect(r(m[0]) + size(n, -1))
+        if rule == "zero":
+            _need(not self.reduce(m[0].cells), "not a zero matrix")
+        if rule in ("zero", "positive"):
+            return collect(r(m[0], -1 if rule == "zero" else 1))
+        _need(rule == "submodular", f"unknown rule {rule!r}")
+        x, y, p, q = m
+        _need(r(self.times(p, x)) == r(self.times(q, y)), "no common rows")
+        return collect(r(x) + r(y) + r(self.join(x, y, False), -1) + r(self.times(p, x), -1))
+
+
+def check(certificate: Mapping[str, Any]) -> None:
+    """Accept a certificate that proves its embedded problem.
+
+    Args:
+        certificate: the JSON data; ``problem`` holds ``maps``, ``lets``, ``vanishing``,
+            ``hypotheses`` and ``goal``; ``clauses`` has one proof for each clause of the goal.
+
+    Raises:
+        CertificateError: it is malformed, or its steps do not sum to the goal.
+    """
+    try:
+        checker, goal = Checker(certificate["problem"]), certificate["problem"]["goal"]
+        _need(len(goal) == len(certificate["clauses"]) > 0, "a clause has no proof")
+        for clause, proof in zip(goal, certificate["clauses"], strict=True):
+            left = list(checker.form(clause[proof["disjunct"]]).items())
+            for data in proof["steps"]:
+                times = Fraction(data["times"])
+                _need(times >= 0, f"a multiplier is negative: {times}")
+                left += [(key, -times * c) for key, c in checker.step(data).items()]
+            rest = collect(left)
+            slack = rest.pop("", Fraction(0))
+            _need(not rest and slack >= 0, f"the steps do not sum to the goal: {rest or slack}")
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        if isinstance(error, CertificateError):
+            raise
+        raise CertificateError(f"the certificate is malformed: {error!r}") from error
