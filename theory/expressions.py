@@ -1,8 +1,8 @@
 """From a parse tree to SymPy matrix expressions with inferred dimensions, and back to text.
 
-Matrices are ``MatrixSymbol``s; the rank of an expression is the SymPy atom ``Rank(expr)``. SymPy's own
-classes are the only expression tree: MatMul, MatAdd, MatPow, Transpose, BlockMatrix, KroneckerProduct,
-Identity, ZeroMatrix.
+Matrices are ``MatrixSymbol``s; the rank of an expression is the SymPy atom ``Rank(expr)``.
+SymPy's own classes are the only expression tree: MatMul, MatAdd, MatPow, Transpose, BlockMatrix,
+KroneckerProduct, Identity, ZeroMatrix.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Rank(sp.Expr):  # type: ignore[misc]
 
     def __new__(cls, matrix: sp.MatrixExpr) -> Rank:
         """Hold the matrix unevaluated."""
-        return sp.Expr.__new__(cls, matrix)
+        return sp.Expr.__new__(cls, matrix)  # type: ignore[no-any-return]
 
     @property
     def matrix(self) -> sp.MatrixExpr:
@@ -43,7 +43,7 @@ class Rank(sp.Expr):  # type: ignore[misc]
 
 
 def is_matrix(node: Node) -> bool:
-    """Whether a node of the parse tree denotes a matrix (it holds a matrix name outside rank, rows, cols)."""
+    """Whether a node of the parse tree denotes a matrix, not a number."""
     if node.kind == "name":
         return node.value[0].isupper()
     if node.kind in _SHAPED:

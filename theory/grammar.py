@@ -6,8 +6,8 @@
     postfix    := primary ('.T')*
     primary    := number | name | '(' side ')' | function '(' side (',' side)* ')'
 
-Whether a node is a matrix or a number is decided when it is typed (``theory.expressions``). Parsing is
-a hand-written recursive descent: users' text is never evaluated.
+Whether a node is a matrix or a number is decided when it is typed (``theory.expressions``). Parsing
+is a hand-written recursive descent: users' text is never evaluated.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fractions import Fraction
 from theory.errors import InputError
 
 RELATIONS = ("<=", ">=", "==", "<", ">")
-#: function name -> number of arguments (None: two or more for matrices, one or more for min and max)
+#: function name -> number of arguments (None: any number)
 FUNCTIONS: dict[str, int | None] = {
     "rank": 1,
     "rows": 1,
@@ -148,11 +148,7 @@ class _Parser:
         token = self.now
         if token.kind == "number":
             self.at += 1
-            if (
-                token.text.endswith("/0")
-                or Fraction(token.text.split("/")[-1]) == 0
-                and "/" in token.text
-            ):
+            if "/" in token.text and int(token.text.split("/")[1]) == 0:
                 raise ParseError(self.text, token.place, "division by zero")
             return Node("number", (), token.text, token.place)
         if token.kind == "name":
