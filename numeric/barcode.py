@@ -51,7 +51,7 @@ class Barcode:
         """One line of text a bar: where it is born, where it dies, how often."""
         width = max((len(str(m)) for *_, m in self.bars), default=1)
         return [
-            f"{m:>{width}} x [{i},{j}] " + " " * (2 * i) + "o" + "--" * (j - i)
+            f"{m:>{width}} x [{i},{j}] " + " " * (4 * i) + "o" + "---o" * (j - i)
             for i, j, m in self.bars
         ]
 

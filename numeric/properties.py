@@ -1,8 +1,8 @@
 """One property for each row of the catalogue, and the runs of them outside pytest.
 
-A row with grammar text gets its property from the text; rows about spectra, dimension and limits have
-one by hand under the name that the row states. A row with neither is an error, so that a new row
-without a property fails the suite. Every false variant runs through the same code as its row.
+A row with grammar text gets its property from the text; rows about spectra, dimension and limits
+have one by hand under the name that the row states. A row with neither is an error, so that a new
+row without a property fails the suite. Every false variant runs through the same code as its row.
 """
 
 from __future__ import annotations

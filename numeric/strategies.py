@@ -196,16 +196,19 @@ class Builder:
         self.b, self.power = b, 0
 
     def linear(self, outputs: int, inputs: int) -> Linear:
+        """An affine layer with small integer weights."""
         flat = self.b.integers(outputs * inputs)
         rows = tuple(tuple(flat[i * inputs : (i + 1) * inputs]) for i in range(outputs))
         return Linear(rows, self.bias(outputs))
 
     def bias(self, n: int) -> tuple[Rational, ...]:
+        """Integers plus the next power of 1/3."""
         self.power += 1
         scale = 3**self.power
         return tuple(Fraction(v * scale + 1, scale) for v in self.b.integers(n))
 
     def unit(self) -> Layer:
+        """ReLU, LeakyReLU, ReLU6 or hardtanh."""
         kind = self.b.below(8)
         if kind < 3:
             return ReLU()
@@ -232,6 +235,20 @@ class Builder:
         return Gate(a, gate), width
 
 
+def network_from_bytes(
+    b: Bytes, depth: tuple[int, int], width: tuple[int, int]
+) -> tuple[Network, tuple[int, ...]]:
+    """The pair (network, input) that the bytes stand for; ranges as in :func:`networks`."""
+    (d0, d1), (w0, w1) = depth, width
+    n = w0 + b.below(w1 - w0 + 1)
+    x = tuple(b.integers(n, 5))
+    builder, layers, inputs = Builder(b), [], n
+    for _ in range(d0 + b.below(d1 - d0 + 1)):
+        layer, inputs = builder.block(inputs, w0 + b.below(w1 - w0 + 1))
+        layers.append(layer)
+    return Network((n,), tuple(layers)), x
+
+
 def networks(
     depth: int | tuple[int, int] = (1, 4), width: int | tuple[int, int] = (1, 6)
 ) -> st.SearchStrategy[tuple[Network, tuple[int, ...]]]:
@@ -249,13 +266,7 @@ def networks(
         raise InputError(f"width must be at least 1, got {width}")
 
     def decode(b: Bytes) -> tuple[Network, tuple[int, ...]]:
-        n = w0 + b.below(w1 - w0 + 1)
-        x = tuple(b.integers(n, 5))
-        builder, layers, inputs = Builder(b), [], n
-        for _ in range(d0 + b.below(d1 - d0 + 1)):
-            layer, inputs = builder.block(inputs, w0 + b.below(w1 - w0 + 1))
-            layers.append(layer)
-        return Network((n,), tuple(layers)), x
+        return network_from_bytes(b, (d0, d1), (w0, w1))
 
     return decoded(2 + w1 + d1 * (8 + 2 * w1 * (w1 + 1)), decode)
 
