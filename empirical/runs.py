@@ -7,6 +7,7 @@ Other files are written beside their place and moved into it, so that none is ev
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import io
@@ -28,7 +29,7 @@ from theory.errors import InputError
 
 _PACKAGES = ("rankfall", "torch", "timm", "numpy", "scipy", "sympy", "python-flint", "hypothesis")
 #: what a run folder may hold before its run.json is there
-_OWN = {"run.json", ".lock", "records.jsonl", "report.html", "spectra", "certificates"}
+_OWN = {".lock", "certificates", "plots", "records.csv", "records.jsonl", "report.html", "spectra"}
 
 
 @dataclass(eq=False)
@@ -162,7 +163,7 @@ class Run:
         Raises:
             InputError: there is no space, or the folder cannot be written.
         """
-        return self._replace(name, text.encode())
+        return write_whole(self.path, name, text.encode())
 
     def write_array(self, name: str, values: np.ndarray) -> Path:
         """Write an array as ``.npy``, whole or not at all.
@@ -172,19 +173,7 @@ class Run:
         """
         buffer = io.BytesIO()
         np.save(buffer, values, allow_pickle=False)
-        return self._replace(name, buffer.getvalue())
-
-    def _replace(self, name: str, data: bytes) -> Path:
-        target = self.path / name
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(data)
-            os.replace(temporary, target)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise _refused(self.path, error) from error
-        return target
+        return write_whole(self.path, name, buffer.getvalue())
 
     def _write_info(self) -> None:
         self.write("run.json", json.dumps(self.info, indent=1) + "\n")
@@ -206,6 +195,25 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def write_whole(folder: Path, name: str, data: bytes) -> Path:
+    """Write a file of a folder, whole or not at all.
+
+    Raises:
+        InputError: there is no space, or the folder cannot be written.
+    """
+    target = folder / name
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        os.replace(temporary, target)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise _refused(folder, error) from error
+    return target
 
 
 def read_info(path: str | Path) -> dict[str, Any]:

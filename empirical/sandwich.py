@@ -120,6 +120,17 @@ def best_exact(records: Sequence[Record], tap: str) -> Record | None:
     return min(here, key=lambda r: order.index(r.known), default=None)
 
 
+def structural(records: Iterable[Record]) -> dict[str, Record]:
+    """The smallest structural upper bound of each tap."""
+    best: dict[str, Record] = {}
+    for record in records:
+        if record.notion == "structural" and record.value is not None:
+            old = best.get(record.tap)
+            if old is None or record.value < (old.value or 0):
+                best[record.tap] = record
+    return best
+
+
 def taps(records: Iterable[Record], separators_only: bool = True) -> list[str]:
     """Tap names in forward order."""
     found = {r.tap: r.tap_index for r in records if r.separator or not separators_only}
@@ -147,7 +158,7 @@ def _principle(records: Sequence[Record]) -> Decision:
     known = [(tap, r) for tap in names if (r := best_exact(records, tap)) is not None]
     if len(known) < 2:
         return None
-    bounds = _at(records, "structural")
+    bounds = structural(records)
     proved, seen = (float("inf"), ""), (float("inf"), "")
     doubt = ""
     for tap, record in known:
@@ -172,7 +183,7 @@ def _principle(records: Sequence[Record]) -> Decision:
 
 def _structural(records: Sequence[Record]) -> Decision:
     """Every rank's lower end against the structural upper bound of its tap."""
-    bounds = _at(records, "structural")
+    bounds = structural(records)
     if not bounds:
         return None
     count = tight = 0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from empirical.records import Record
-from empirical.sandwich import best_exact, epsilon, is_exact
+from empirical.sandwich import best_exact, epsilon, is_exact, structural
 
 FLOAT32_EPS = 2.0**-23
 
@@ -97,7 +98,7 @@ def _row(group: Sequence[Record], tap: str) -> TapRow:
         index=here[0].tap_index,
         shape=here[0].shape,
         separator=here[0].separator,
-        upper=named("structural"),
+        upper=structural(here).get(tap),
         family=named("family(weights)"),
         exact=exact if exact is not None and exact.known != "measured" else None,
         float64=next((r for r in here if is_exact(r) and r.known == "measured"), None),
@@ -131,7 +132,11 @@ def exact_text(record: Record | None) -> str:
 def gap(record: Record | None) -> str:
     """The ratio of the singular values on the two sides of the threshold."""
     found = record.extra.get("gap") if record is not None else None
-    return f"{float(found):.2g}" if isinstance(found, int | float) else "."
+    if not isinstance(found, int | float):
+        return "."
+    if found < 10:
+        return f"{found:.2f}"
+    return f"{found:.0f}" if found < 1000 else f"1e{int(math.log10(found))}"
 
 
 def shape_text(shape: Sequence[int]) -> str:

@@ -72,7 +72,8 @@ def test_cells() -> None:
     assert number(replace(record(value=7.0), low=6.0, high=9.0)) == "6-9"
     assert exact_text(record(value=7.0)) == "7 ="
     assert exact_text(record(value=7.0, known="probable")) == "7 ~"
-    assert gap(record(extra={"gap": 1.26})) == "1.3"
+    assert gap(record(extra={"gap": 1.031})) == "1.03"
+    assert gap(record(extra={"gap": 1.6e14})) == "1e14"
     assert gap(record()) == "."
 
 

@@ -1,0 +1,155 @@
+"""The main job on the embedded default: prove, test, measure, judge, report.
+
+Data flows one way: work list -> measurement -> record -> run folder -> page. Whatever the run
+folder already has is not done again, so an interrupted run continues where it was.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from empirical.records import Record
+from empirical.report import page, table_csv
+from empirical.runs import Run, peak_bytes
+from empirical.sandwich import ClaimVerdict, judge
+
+
+class Progress(Protocol):
+    """What tells the user where the job is."""
+
+    def start(self, step: str, total: int) -> None:
+        """A step begins, with this many units of work."""
+
+    def tick(self, what: str) -> None:
+        """One unit is done."""
+
+    def tell(self, what: str) -> None:
+        """Something is under way inside a unit."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What can be chosen of the main job.
+
+    Attributes:
+        photographs: embedded photographs for EfficientNet.
+        patch: side of its central patch (16 gives the paper's 768 directions).
+        examples: random examples of each property.
+        seed: seed of examples, primes and draws.
+    """
+
+    photographs: tuple[str, ...] = ("coffee",)
+    patch: int = 16
+    examples: int = 60
+    seed: int = 0
+
+    @property
+    def command(self) -> str:
+        """The command as text: a run folder is continued by the same command only."""
+        names = ",".join(self.photographs)
+        return f"verify --photograph {names} --patch {self.patch} --examples {self.examples}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the main job found.
+
+    Attributes:
+        records: everything measured and proved.
+        verdicts: the claims of the paper, judged from the records.
+        missed: what was expected and did not come, in words.
+        undecided: what was asked for and could not be decided, in words.
+        seconds: wall time of this call, training of the digits networks excluded.
+        peak_bytes: largest resident memory of the process.
+        page: the HTML page.
+    """
+
+    records: tuple[Record, ...]
+    verdicts: tuple[ClaimVerdict, ...]
+    missed: tuple[str, ...]
+    undecided: tuple[str, ...]
+    seconds: float
+    peak_bytes: int
+    page: Path
+
+    @property
+    def status(self) -> int:
+        """Exit status: 1 for something missed, then 3 for something undecided, else 0."""
+        return 1 if self.missed else 3 if self.undecided else 0
+
+
+def verify(run: Run, options: Options, progress: Progress) -> Outcome:
+    """Do the main job into an open run folder.
+
+    Raises:
+        InputError: a missing demo package, an unknown photograph, or no space for the run.
+    """
+    from rankfall.steps_networks import Networks, work_list
+
+    items = work_list(options.photographs, options.patch)
+    _train(progress)
+    started = time.perf_counter()
+    from rankfall import steps_theory
+
+    progress.start("proving the catalogue", len(steps_theory.statements()))
+    steps_theory.prove_all(run, progress.tick)
+    progress.start("testing each row on exact networks", steps_theory.rows())
+    steps_theory.check_all(run, options.examples, options.seed, progress.tick)
+    progress.start("pushing tangents through networks", len(items))
+    networks = Networks(run, options.seed)
+    for item in items:
+        progress.tell(f"{item.model}, {item.field}")
+        networks.measure(item, progress.tell)
+        progress.tick(item.model)
+    seconds = time.perf_counter() - started
+    return conclude(run, seconds)
+
+
+def conclude(run: Run, seconds: float) -> Outcome:
+    """Judge the records of a run and write its page and CSV."""
+    records = run.records()
+    verdicts = judge(records)
+    missed, undecided = shortfalls(records, verdicts)
+    peak = peak_bytes()
+    status = 1 if missed else 3 if undecided else 0
+    run.finish(seconds=round(seconds, 1), peak_bytes=peak, status=status)
+    run.write("records.csv", table_csv(records))
+    path = run.write("report.html", page(records, run.info))
+    return Outcome(records, verdicts, missed, undecided, seconds, peak, path)
+
+
+def shortfalls(
+    records: tuple[Record, ...], verdicts: tuple[ClaimVerdict, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What was expected and missed, and what was asked for and stayed undecided."""
+    missed = [f"{v.claim} on {v.model} at {v.tap}: {v.why}" for v in verdicts if v.failure]
+    undecided: list[str] = []
+    for r in records:
+        if r.measurement == "prove" and not r.extra["ok"]:
+            text = f"{r.tap}: {r.extra['verdict']}: {r.extra['statement']} ({r.extra['reason']})"
+            decided = r.extra["verdict"] in ("PROVED", "REFUTED")
+            (missed if decided else undecided).append(text)
+        elif r.measurement == "property" and not r.extra["ok"]:
+            missed.append(f"property of {r.tap}: {r.extra['summary']}")
+        elif r.measurement == "item":
+            for note in r.extra.get("notes", ()):
+                if "UNSUPPORTED" in note:
+                    undecided.append(f"{r.model}: {note}")
+    return tuple(missed), tuple(undecided)
+
+
+def _train(progress: Progress) -> None:
+    """Train the digits networks that the cache does not have; outside the timed part."""
+    from empirical.digits import NAMES, digits_model
+
+    progress.start("training the digits networks (first time only)", len(NAMES))
+    for name in NAMES:
+
+        def told(done: int, total: int, name: str = name) -> None:
+            progress.tell(f"{name}, epoch {done} of {total}")
+
+        digits_model(name, told)
+        progress.tick(name)
