@@ -1,15 +1,15 @@
 """The pool of rank inequalities that the DAG prover combines.
 
 Every entry is an instance of one of a few rules (``RULES``), each a theorem about all matrices over a
-field: Frobenius' inequality, products, sums, sub-modularity of stacked rows (Shannon), diagonals,
-transposes, sizes. The pool starts from the terms of the statement and grows by taking them apart:
+field: Frobenius' inequality, products, sums, transposes,
+sizes; sub-modularity of stacked rows (Shannon) is one of Frobenius. The pool starts from the terms of the statement and grows by taking them apart:
 factoring words, splitting sums, selecting block rows, dividing one term by others.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product as cartesian
@@ -46,9 +46,7 @@ RULES = {
     "zero": "rank(O) <= 0",
     "positive": "rank(M) >= 0",
     "dimension": "a dimension is >= 0",
-    "diagonal": "rank(A) + rank(B) <= rank(blockdiag(A, B))",
     "transpose": "rank(M.T) <= rank(M)",
-    "submodular": "P*X == Q*Y implies rank(vstack(X, Y)) + rank(P*X) <= rank(X) + rank(Y)",
     "hypothesis": "a linear hypothesis of the statement",
 }
 
@@ -89,13 +87,8 @@ def step(rule: str, *m: Block) -> Step:
         return Step(rule, m, ((m[0], 1),), total(m[0].rows, -1))
     elif rule in ("zero", "positive"):
         ranks = [(m[0], -1 if rule == "zero" else 1)]
-    elif rule == "diagonal":
-        ranks = [(blockdiag(*m), 1), (m[0], -1), (m[1], -1)]
     elif rule == "transpose":
         ranks = [(m[0], 1), (transpose(m[0]), -1)]
-    elif rule == "submodular":
-        x, y, p, _ = m
-        ranks = [(x, 1), (y, 1), (vstack(x, y), -1), (multiply(p, x), -1)]
     else:
         raise UnsupportedError(f"no rule {rule!r}")
     return Step(rule, m, tuple(ranks))
@@ -277,9 +270,12 @@ class Pool:
             for keep in ([j], rest):
                 self.fact(m, _mirror(select(m.cols, keep)))
         for i, j in cartesian(range(1, len(m.rows)), range(1, len(m.cols))):
-            a, off, off2, b = _quarters(m, i, j)
-            if off.is_zero() and off2.is_zero():
-                self.emit(step("diagonal", a, b))
+            if _vanishes(m, slice(0, i), slice(j, None)) and _vanishes(
+                m, slice(i, None), slice(0, j)
+            ):
+                top = select(m.rows, list(range(i)))
+                right = _mirror(select(m.cols, list(range(j, len(m.cols)))))
+                self.emit(step("frobenius", top, m, right))
 
     def _width(self, letter: str, side: int) -> str:
         if letter.endswith("'"):
@@ -295,7 +291,7 @@ class Pool:
                 if len(words) == 1 and word == words[0]:
                     break
                 inner = self._width(word[-1], 1)
-                dims = m.rows[:i] + (inner,) + m.rows[i + 1 :]
+                dims = (*m.rows[:i], inner, *m.rows[i + 1 :])
                 left = _replace_diagonal(m.rows, dims, i, {word: ONE})
                 peeled = tuple({w[n:]: c for w, c in p.items()} for p in row)
                 yield left, Block(dims, m.cols, (*m.cells[:i], peeled, *m.cells[i + 1 :]))
@@ -309,7 +305,7 @@ class Pool:
                 if len(words) == 1 and n == len(word):
                     break
                 inner = self._width(word[-n], 0)
-                dims = m.cols[:j] + (inner,) + m.cols[j + 1 :]
+                dims = (*m.cols[:j], inner, *m.cols[j + 1 :])
                 right = _replace_diagonal(dims, m.cols, j, {word[-n:]: ONE})
                 cells = tuple(
                     (*row[:j], {w[:-n]: c for w, c in row[j].items()}, *row[j + 1 :])
@@ -360,7 +356,7 @@ class Pool:
 
     # ---- residual blocks ---------------------------------------------------------------------
     def telescope(self, m: Block, side: int) -> None:
-        """Split ``(I+G)*w`` into ``w + G*w``, then ``w`` again, from the left (0) or the right (-1)."""
+        """Split ``(I+G)*w`` into ``w + G*w``, then ``w`` again, from the left or the right."""
         while len(m.cells[0][0]) == 1:
             ((word, c),) = m.cells[0][0].items()
             self.subwords(m)
@@ -424,7 +420,8 @@ class Pool:
     def _division(
         self, target: Poly, divisors: list[tuple[Poly, tuple[str, ...]]]
     ) -> list[tuple[int, tuple[str, ...], tuple[str, ...], Fraction]] | None:
-        parts, rest = [], dict(target)
+        parts: list[tuple[int, tuple[str, ...], tuple[str, ...], Fraction]] = []
+        rest = dict(target)
         for _ in range(24):
             if not rest:
                 return parts
@@ -457,12 +454,31 @@ class Pool:
             for a, i in enumerate(outside):
                 for j in outside[a + 1 :]:
                     x, y = _fold(vstack, [*base, signals[i]]), _fold(vstack, [*base, signals[j]])
-                    if base:
-                        keep = list(range(len(x.rows) - len(signals[i].rows)))
-                        p, q = select(x.rows, keep), select(y.rows, keep)
-                    else:
-                        p, q = zero(x.rows, x.rows), zero(x.rows, y.rows)
-                    self.emit(step("submodular", x, y, p, q))
+                    self._submodular(x, y, len(_fold(vstack, base).rows) if base else 0)
+
+    def _submodular(self, x: Block, y: Block, common: int) -> None:
+        """rank(x over y) + rank(z) <= rank(x) + rank(y) where z is the first ``common`` rows of both.
+
+        It is Frobenius' inequality on ``[P -P] * blockdiag(x, y) * [I; I]``, whose product vanishes.
+        """
+        both = blockdiag(x, y)
+        keep = list(range(common)) or [0]
+        p, q = select(x.rows, keep), scale(select(y.rows, keep), -ONE)
+        if not common:
+            p, q = zero(x.rows[:1], x.rows), zero(x.rows[:1], y.rows)
+        unit = identity(x.cols)
+        outer = hstack(p, q)
+        self.emit(step("frobenius", outer, both, vstack(unit, unit)))
+        self.emit(
+            step(
+                "product",
+                identity(p.rows),
+                multiply(outer, both),
+                vstack(unit, scale(unit, Fraction(0))),
+            )
+        )
+        above = vstack(hstack(x, zero(x.rows, y.cols)), zero(y.rows, both.cols))
+        self.emit(step("sum", above, add(both, above, -1)))
 
 
 def _fold(join: object, parts: list[Block]) -> Block:
@@ -478,14 +494,14 @@ def _mirror(choice: Block) -> Block:
     return Block(choice.cols, choice.rows, cells)
 
 
-def _thin(dims: tuple[str, ...], lines: list[tuple[object, ...]]) -> tuple[Block, Block]:
+def _thin(dims: tuple[str, ...], lines: Sequence[tuple[object, ...]]) -> tuple[Block, Block]:
     """Matrices that drop zero and repeated lines and sort, and that put them back."""
     keep: list[int] = []
     for i, line in enumerate(lines):
         if any(line) and all(lines[k] != line for k in keep):
             keep.append(i)
     keep = sorted(keep, key=lambda i: str(lines[i])) or [0]
-    back = tuple(
+    back: tuple[tuple[Poly, ...], ...] = tuple(
         tuple({(): ONE} if any(lines[i]) and lines[i] == lines[k] else {} for k in keep)
         for i in range(len(dims))
     )
@@ -515,12 +531,8 @@ def _replace_diagonal(rows: tuple[str, ...], cols: tuple[str, ...], at: int, p: 
     )
 
 
-def _quarters(m: Block, i: int, j: int) -> tuple[Block, Block, Block, Block]:
-    def part(r: slice, c: slice) -> Block:
-        return Block(m.rows[r], m.cols[c], tuple(row[c] for row in m.cells[r]))
-
-    up, down, west, east = slice(0, i), slice(i, None), slice(0, j), slice(j, None)
-    return part(up, west), part(up, east), part(down, west), part(down, east)
+def _vanishes(m: Block, rows: slice, cols: slice) -> bool:
+    return not any(p for row in m.cells[rows] for p in row[cols])
 
 
 def _inverse(m: Block) -> Block | None:
