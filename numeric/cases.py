@@ -103,6 +103,23 @@ class _Counts:
             self.strict += outcome.slack > 0
 
 
+def outcomes(prop: Property, examples: int, number: int = 0) -> list[Outcome]:
+    """Every outcome of a property on drawn cases, failures included: how often it is true."""
+    seen: list[Outcome] = []
+
+    @seed(number)
+    @settings(max_examples=examples, database=None, deadline=None, phases=(Phase.generate,))
+    @given(prop.strategy)
+    def run(case: Any) -> None:
+        outcome = prop.check(case)
+        if outcome.holds is None:
+            reject()
+        seen.append(outcome)
+
+    run()
+    return seen
+
+
 def search(
     prop: Property, examples: int, number: int = 0, tick: Callable[[], None] | None = None
 ) -> PropertyResult:

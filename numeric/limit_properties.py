@@ -201,7 +201,7 @@ def collapse_is_universal(entry: Entry, variant: int | None) -> Property:
     E gap = (2/sqrt pi) sqrt L within 2 % (40,000 chains: standard error 0.4 %). Residual
     I + G/sqrt(2L): E cosh(gap) = e within 6 % (40,000 chains, standard error about 1 %, and the
     limit is approached as 1/L) and E norm_F^2 / n = (1 + 1/L)^L within 2 %. False variant: the
-    relative rank of orthogonal layers falls with depth.
+    relative rank falls with depth, of Gaussian layers (where it is true) and of orthogonal ones.
     """
     wrong = _catalogue_replays(entry)
     constants = {name: float(v) for name, v in collapse_counterexamples().items()}
@@ -223,6 +223,9 @@ def collapse_is_universal(entry: Entry, variant: int | None) -> Property:
                 return Outcome(ranks[1] < ranks[0], None, shown)
             gram = product.transpose() * product
             return Outcome(not wrong and gram == _diagonal([1, 1]) and ranks[1] == 2, None, shown)
+        if family == "gaussian":  # only the false variant draws it: here the claim is true
+            rank = self_product(family, 2, seed, depth, np.zeros(2))
+            return Outcome(rank < 2, None, shown | {"ranks": [2, rank]})
         chains = 40_000
         if family == "diagonal":
             logs = np.zeros((chains, 2))
@@ -246,6 +249,7 @@ def collapse_is_universal(entry: Entry, variant: int | None) -> Property:
 
     if variant is not None:
         cases: Any = [("orthogonal", depth, s) for depth in (4, 12) for s in (1, 2)]
+        cases += [("gaussian", depth, s) for depth in (200, 400) for s in (1, 2)]
     else:
         cases = [("orthogonal", depth, s) for depth in (4, 12, 40) for s in (1, 2)]
         cases += [("diagonal", depth, 1) for depth in (16, 64)]
@@ -284,6 +288,8 @@ def token_collapse(entry: Entry, variant: int | None) -> Property:
             layers.append(tuple(blocks))
         start = [Fraction(v, 4) for v in b.integers(width)]
         noise = [Fraction(v, 2**40) for v in b.integers(tokens * width)]
+        if b.below(4) == 3:  # equal tokens: the distance is 0 and stays 0
+            noise = [Fraction(0)] * len(noise)
         x = [start[i % width] + e for i, e in enumerate(noise)]
         return tokens, width, tuple(layers), tuple(x)
 

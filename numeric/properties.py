@@ -61,9 +61,14 @@ def property_for(row: Entry, variant: int | None = None) -> Property:
         )
     from numeric import statement_properties as statements
 
-    if row.property in ("completeness", "barcode"):
-        return statements.completeness(row, variant)
-    return statements.from_entry(row, variant)
+    makers: dict[str, Maker] = {
+        "completeness": statements.completeness,
+        "barcode": statements.completeness,
+        "kronecker": statements.kronecker,
+        "loss_law": statements.loss_law,
+        "structural_impetus": statements.loss_law,
+    }
+    return makers.get(row.property, statements.from_entry)(row, variant)
 
 
 def run_property(

@@ -85,8 +85,8 @@ def _name(symbol: Any) -> str | None:
 def _bind(p: Plan, b: Bytes) -> dict[str, int]:
     span = 4 if len(p.shapes) <= 2 else 3
     dims: dict[str, int] = {}
-    for name, shape in p.shapes.items():
-        least = p.ranks.get(name, 1)
+    least = max(p.ranks.values(), default=1)
+    for shape in p.shapes.values():
         for symbol in shape:
             key = _name(symbol)
             if key is not None:

@@ -13,8 +13,8 @@ from typing import Any
 
 from numeric.barcode import barcode, bars_of_table, from_table, rank_table, realise
 from numeric.cases import Outcome, Property
-from numeric.flint_eval import Compiled, compile_statement
-from numeric.sampling import Plan, draw, plan, size
+from numeric.flint_eval import Compiled, compile_statement, kron
+from numeric.sampling import Plan, draw, kernel, plan, size
 from numeric.scalars import EXACT, Matrix
 from numeric.spectral_properties import fractions, relative_rank, sigma
 from numeric.strategies import Bytes, chains, decoded
@@ -137,11 +137,66 @@ def _joined(first: Property, second: Property) -> Property:
     return Property(first.id, tagged, lambda case: case[0].check(case[1]), first.inequality)
 
 
+def kronecker(entry: Entry, variant: int | None) -> Property:
+    """The row's linear case, and rank(A (x) B) = rank A * rank B for all ranks."""
+    statements = from_entry(entry, variant)
+    if variant is not None:
+        return statements
+
+    def decode(b: Bytes) -> Any:
+        m, n, p, q = (1 + b.below(3) for _ in range(4))
+        r, s = b.below(min(m, n) + 1), b.below(min(p, q) + 1)
+        return r, s, b.matrix_of_rank(m, n, r), b.matrix_of_rank(p, q, s)
+
+    def check(case: Any) -> Outcome:
+        r, s, a, c = case
+        shown = {"ranks": [r, s], "A": fractions(a), "B": fractions(c)}
+        return Outcome(kron(a, c).rank() == r * s, None, shown)
+
+    return _joined(statements, Property(entry.id, decoded(48, decode), check, False))
+
+
+def lost_directions(J: Matrix, F: Matrix) -> int:
+    """dim(ker J ∩ im F), by solving F u = K w for bases of both (independent of rank(J F))."""
+    image = [column for column in F.transpose().rref()[0].tolist() if any(e != 0 for e in column)]
+    killed = kernel(J).transpose().tolist()
+    columns = image + [row for row in killed if any(e != 0 for e in row)]
+    if not columns:
+        return 0
+    flat = [e for column in columns for e in column]
+    stacked = EXACT.matrix(len(columns), J.ncols(), flat).transpose()
+    return int(stacked.numer_denom()[0].nullspace()[1])
+
+
+def loss_law(entry: Entry, variant: int | None) -> Property:
+    """The row's statement, and the loss against the intersection solved for as a null space.
+
+    Serves structural-impetus too: the loss is positive exactly when that space is not 0.
+    """
+    statements = from_entry(entry, variant)
+    if variant is not None:
+        return statements
+
+    def decode(b: Bytes) -> Any:
+        m, n, p = (1 + b.below(4) for _ in range(3))
+        r, s = b.below(min(m, n) + 1), b.below(min(n, p) + 1)
+        return b.matrix_of_rank(m, n, r), b.matrix_of_rank(n, p, s)
+
+    def check(case: Any) -> Outcome:
+        J, F = case
+        loss, killed = F.rank() - (J * F).rank(), lost_directions(J, F)
+        shown = {"J": fractions(J), "F": fractions(F), "loss": loss, "killed": killed}
+        return Outcome(loss == killed, None, shown)
+
+    return _joined(statements, Property(entry.id, decoded(64, decode), check, False))
+
+
 def completeness(entry: Entry, variant: int | None) -> Property:
     """Both directions: ranks of a chain give non-negative bars; non-negative bars are realised.
 
     A prescribed barcode hidden behind changes of basis must come back from exact ranks; a table
-    with one rank raised must be refused exactly when a bar becomes negative, and otherwise be realised.
+    with one rank raised must be refused exactly when a bar becomes negative, and otherwise be
+    realised.
     """
     statements = from_entry(entry, variant)
     if variant is not None:
