@@ -32,6 +32,9 @@ def integer_matrix(matrix: Any) -> flint.fmpz_mat:
     """
     if isinstance(matrix, flint.fmpz_mat):
         return matrix
+    if isinstance(matrix, flint.fmpq_mat):
+        integers: flint.fmpz_mat = matrix.numer_denom()[0]
+        return integers
     rows, columns = integer_rows(matrix)
     return flint.fmpz_mat(rows) if rows and columns else flint.fmpz_mat(len(rows), columns)
 

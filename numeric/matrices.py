@@ -36,16 +36,49 @@ def integer_rows(matrix: Any) -> tuple[list[list[int]], int]:
     Raises:
         InputError: a ragged, non-numeric, complex, non-finite or not two-dimensional input.
     """
+    entries, columns = _entries(matrix)
+    if isinstance(entries, np.ndarray):
+        return _scale_floats(entries), columns
+    if type(matrix).__name__ == "fmpq_mat":  # one denominator for all, as flint's numer_denom
+        exact, _ = ratios(matrix)
+        common = math.lcm(*(bottom for row in exact for _, bottom in row))
+        return [[top * (common // bottom) for top, bottom in row] for row in exact], columns
+    return [_scale_row(row, i) for i, row in enumerate(entries)], columns
+
+
+def ratios(matrix: Any) -> tuple[list[list[tuple[int, int]]], int]:
+    """The entries themselves, exactly, as (numerator, positive denominator).
+
+    Args:
+        matrix: shape (rows, columns), as for ``integer_rows``.
+
+    Returns:
+        (rows, number of columns).
+
+    Raises:
+        InputError: as ``integer_rows``.
+    """
+    entries, columns = _entries(matrix)
+    rows = entries.tolist() if isinstance(entries, np.ndarray) else entries
+    return [
+        [_ratio(entry, i, j) for j, entry in enumerate(row)] for i, row in enumerate(rows)
+    ], columns
+
+
+def _entries(matrix: Any) -> tuple[list[list[Any]] | np.ndarray[Any, Any], int]:
+    """Rows of scalars (or a finite float64 array), and the number of columns."""
     if type(matrix).__module__.startswith("flint") and hasattr(matrix, "nrows"):
-        return _from_rows(matrix.tolist(), matrix.ncols())
+        if type(matrix).__name__ not in ("fmpz_mat", "fmpq_mat"):
+            raise InputError(f"{type(matrix).__name__} is not over the rationals; {_WAY_OUT}")
+        return matrix.tolist(), matrix.ncols()
     if hasattr(matrix, "detach") and hasattr(matrix, "cpu"):
         matrix = _torch_to_numpy(matrix)
     if isinstance(matrix, np.ndarray):
-        return _from_numpy(matrix)
+        return _numpy_entries(matrix)
     if hasattr(matrix, "tolist") and hasattr(matrix, "shape"):  # SymPy, explicit
         rows, columns = (int(size) for size in matrix.shape)
-        return _from_rows(matrix.tolist() if columns else [[] for _ in range(rows)], columns)
-    return _from_nested(matrix)
+        return matrix.tolist() if columns else [[] for _ in range(rows)], columns
+    return _nested_entries(matrix)
 
 
 def _torch_to_numpy(tensor: Any) -> np.ndarray[Any, Any]:
@@ -56,7 +89,7 @@ def _torch_to_numpy(tensor: Any) -> np.ndarray[Any, Any]:
     return array
 
 
-def _from_nested(matrix: Any) -> Rows:
+def _nested_entries(matrix: Any) -> tuple[list[list[Any]], int]:
     if not isinstance(matrix, Sequence) or isinstance(matrix, (str, bytes)):
         raise InputError(f"not a matrix: {type(matrix).__name__}; give a list of rows")
     rows: list[list[Any]] = []
@@ -71,19 +104,15 @@ def _from_nested(matrix: Any) -> Rows:
                 "give rows of one length"
             )
         rows.append(list(row))
-    return _from_rows(rows, len(rows[0]) if rows else 0)
+    return rows, len(rows[0]) if rows else 0
 
 
-def _from_rows(rows: list[list[Any]], columns: int) -> Rows:
-    scaled = []
-    for i, row in enumerate(rows):
-        if all(type(entry) is int for entry in row):
-            scaled.append(row)
-            continue
-        exact = [_ratio(entry, i, j) for j, entry in enumerate(row)]
-        common = math.lcm(*(denominator for _, denominator in exact))
-        scaled.append([top * (common // bottom) for top, bottom in exact])
-    return scaled, columns
+def _scale_row(row: list[Any], i: int) -> list[int]:
+    if all(type(entry) is int for entry in row):
+        return row
+    exact = [_ratio(entry, i, j) for j, entry in enumerate(row)]
+    common = math.lcm(*(bottom for _, bottom in exact))
+    return [top * (common // bottom) for top, bottom in exact]
 
 
 def _ratio(entry: Any, i: int, j: int) -> tuple[int, int]:
@@ -112,7 +141,9 @@ def _ratio(entry: Any, i: int, j: int) -> tuple[int, int]:
     raise InputError(f"{where}, of type {kind.__name__}; {_WAY_OUT}")
 
 
-def _from_numpy(array: np.ndarray[Any, Any]) -> Rows:
+def _numpy_entries(
+    array: np.ndarray[Any, Any],
+) -> tuple[list[list[Any]] | np.ndarray[Any, Any], int]:
     if array.ndim != 2:
         raise InputError(
             f"the array has shape {array.shape}: a matrix has two dimensions; reshape it first"
@@ -124,16 +155,16 @@ def _from_numpy(array: np.ndarray[Any, Any]) -> Rows:
     if kind in "iub":
         return array.astype(np.int64 if kind == "b" else array.dtype).tolist(), columns
     if kind == "O" or (kind == "f" and array.dtype.itemsize > 8):
-        return _from_rows([list(row) for row in array], columns)
+        return [list(row) for row in array], columns
     if kind != "f":
         raise InputError(f"the array's type is {array.dtype}; {_WAY_OUT}")
     if not np.isfinite(array).all():
         i, j = (int(k) for k in np.argwhere(~np.isfinite(array))[0])
         raise InputError(f"entry ({i}, {j}) is {array[i, j]}, which is not finite; {_WAY_OUT}")
-    return _from_floats(array.astype(np.float64)), columns
+    return array.astype(np.float64), columns
 
 
-def _from_floats(array: np.ndarray[Any, Any]) -> list[list[int]]:
+def _scale_floats(array: np.ndarray[Any, Any]) -> list[list[int]]:
     """Floats m 2^e with odd m, each row times 2^-(its smallest e)."""
     mantissa, exponent = np.frexp(array)
     whole = np.ldexp(mantissa, 53).astype(np.int64)

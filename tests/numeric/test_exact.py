@@ -69,6 +69,18 @@ def test_replay_rejects_a_kernel_of_another_matrix(side: str) -> None:
         replay(other, result)
 
 
+@given(low_rank())
+def test_rational_matrices_of_flint_replay_on_either_side(matrix: list[list[int]]) -> None:
+    rows = range(2, len(matrix) + 2)  # a denominator a row, so that scaling matters
+    rational = flint.fmpq_mat(
+        [[flint.fmpq(x, d) for x in row] for d, row in zip(rows, matrix, strict=True)]
+    )
+    for side in (rational, rational.transpose()):
+        result = certified_rank(side)
+        assert result.rank == sympy.Matrix(matrix).rank()
+        replay(side, result)
+
+
 def test_replay_rejects_repeated_pivots_and_zero_denominators() -> None:
     matrix = [[1, 2, 3], [2, 4, 6], [0, 0, 1]]
     result = certified_rank(matrix)
