@@ -1,0 +1,137 @@
+"""Blocks of directions that fit a memory budget, and Jacobians gathered from several blocks.
+
+With one block a tap's Jacobian becomes its spectrum on the spot and is dropped. With more, columns
+wait on disk, and the spectrum reads them back in strips of rows, so memory stays within the budget.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from empirical.spectrum import Spectrum, from_triangle, triangle
+from empirical.tangents import Tangent
+from empirical.taps import Tap
+from theory.errors import InputError
+
+#: what a pass needs beside live tangents: weights, primal, workspaces of convolutions
+OVERHEAD = 400 << 20
+#: temporaries of one operation and of the QR, as a multiple of live tangents
+HEADROOM = 2.0
+#: tangents of one pass when no budget is given
+DEFAULT = 6 << 30
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Ranges of directions, pushed one after another."""
+
+    parts: tuple[range, ...]
+
+
+def plan_blocks(
+    directions: int,
+    memory: int | None,
+    dtype: torch.dtype,
+    probe: Callable[[], tuple[int, int]],
+    device: torch.device,
+) -> Plan:
+    """The fewest equal blocks whose tangents fit.
+
+    Args:
+        directions: how many there are.
+        memory: budget in bytes; by default 6 GB, on a GPU what it has free.
+        dtype: of the tangents.
+        probe: measures (peak bytes, rows of all taps) of a pass with one direction.
+        device: where the tangents live.
+
+    Raises:
+        InputError: the budget does not hold one direction.
+    """
+    if memory is None:
+        memory = torch.cuda.mem_get_info()[0] * 3 // 4 if device.type == "cuda" else DEFAULT
+    peak, _ = probe()
+    room = memory - OVERHEAD
+    fit = int(room / (peak * HEADROOM)) if peak else directions
+    if fit < 1:
+        raise InputError(
+            f"--memory {memory / 2**30:.2f} GiB does not hold one direction: the pass needs "
+            f"{(OVERHEAD + peak * HEADROOM) / 2**30:.2f} GiB; give more"
+        )
+    count = -(-directions // min(fit, directions))
+    size = -(-directions // count)
+    return Plan(tuple(range(a, min(a + size, directions)) for a in range(0, directions, size)))
+
+
+Finish = Callable[[Tap, Spectrum, tuple[int, ...]], None]
+
+
+@dataclass
+class Columns:
+    """Gathers the tangents of taps over blocks and hands over spectra."""
+
+    plan: Plan
+    taps: Sequence[Tap]
+    folder: Any = None
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    operations: int = 0
+
+    def add(self, tap: Tap, x: Tangent, part: range, finish: Finish, dtype: torch.dtype) -> None:
+        """Take a tap's tangents: the spectrum at once, or the columns to disk."""
+        shape = tuple(x.primal.shape[1:])
+        rows = as_rows(x.data_)
+        self.operations = x.engine.operations
+        if len(self.plan.parts) == 1:
+            spec = from_triangle(
+                triangle(rows), (x.primal.numel(), rows.shape[0]), dtype=dtype,
+                operations=self.operations,
+            )  # fmt: skip
+            finish(tap, spec, shape)
+            return
+        if self.folder is None:
+            self.folder = tempfile.TemporaryDirectory(prefix="rankfall-")
+        self.shapes[tap.name] = shape
+        rows.cpu().numpy().tofile(self._file(tap, part))
+
+    def finish(self, finish: Finish, dtype: torch.dtype) -> None:
+        """Spectra of the taps whose columns waited on disk."""
+        if self.folder is None:
+            return
+        kind = np.float32 if dtype == torch.float32 else np.float64
+        for tap in self.taps:
+            files = [
+                np.memmap(self._file(tap, part), dtype=kind, mode="r").reshape(len(part), -1)
+                if self._file(tap, part).stat().st_size
+                else np.zeros((len(part), 0), dtype=kind)
+                for part in self.plan.parts
+            ]
+            upper: Tensor | None = None
+            width = files[0].shape[1]
+            step = 8192
+            for a in range(0, width, step):
+                strip = np.concatenate([f[:, a : a + step] for f in files])
+                upper = triangle(torch.from_numpy(strip), upper)
+            k = sum(len(part) for part in self.plan.parts)
+            R = upper if upper is not None else torch.zeros(0, k, dtype=torch.float64)
+            shape = self.shapes[tap.name]
+            rows = int(np.prod(shape))
+            spec = from_triangle(R, (rows, k), dtype=dtype, operations=self.operations)
+            finish(tap, spec, shape)
+        self.folder.cleanup()
+        self.folder = None
+
+    def _file(self, tap: Tap, part: range) -> Path:
+        return Path(self.folder.name) / f"{tap.index}-{part.start}.bin"
+
+
+def as_rows(data: Tensor) -> Tensor:
+    """Tangents [K, *window] as [K, rows] in whatever order needs no copy (order is no matter)."""
+    order = sorted(range(1, data.ndim), key=lambda d: (-data.stride(d), d))
+    return data.permute(0, *order).reshape(data.shape[0], -1)

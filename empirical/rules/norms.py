@@ -1,0 +1,174 @@
+"""Batch, layer and group normalisation, and softmax.
+
+Families keep the layers' identities (theory.md 5.5): softmax sums to 1; layer norm with eps = 0
+kills the ones and the radial direction; with eps > 0 it kills the ones and scales at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from empirical.fields import ModField
+from empirical.rules.boxes import full_along, scaled
+from empirical.tangents import Engine, Tangent, rule
+from theory.errors import InputError
+
+aten = torch.ops.aten
+
+
+def _channels(t: Tensor, ndim: int) -> Tensor:
+    return t.reshape(1, -1, *[1] * (ndim - 2))
+
+
+@rule(
+    aten.native_batch_norm.default, aten._native_batch_norm_legit_no_training.default,
+    aten._native_batch_norm_legit.default, aten.cudnn_batch_norm.default,
+    aten._batch_norm_no_update.default,
+)  # fmt: skip
+def batch_norm(
+    engine: Engine, func: Any, x: Tangent, weight: Any, bias: Any, mean: Tensor, var: Tensor,
+    *rest: Any,
+) -> tuple[Any, ...]:  # fmt: skip
+    """Folded: scale = gamma / sqrt(var + eps), shift = beta - mean * scale, as float64 values."""
+    training = rest[0] if len(rest) == 3 else False
+    if training:
+        raise InputError(f"batch norm in training mode at {engine.where()!r}; call model.eval()")
+    eps = rest[-1]
+    scale = 1 / torch.sqrt(var + eps)
+    if weight is not None:
+        scale = scale * weight
+    shift = -mean * scale if bias is None else bias - mean * scale
+    n = x.primal.ndim
+    out = x * _channels(scale, n) + _channels(shift, n)
+    empty = scale.new_empty(0)
+    return out, empty, empty
+
+
+@rule(aten.native_layer_norm.default)
+def layer_norm(
+    engine: Engine, func: Any, x: Tangent, shape: Sequence[int], weight: Any, bias: Any, eps: float
+) -> tuple[Any, ...]:
+    """``(x - mean) / sqrt(var + eps)`` over the last dimensions, then gamma and beta."""
+    out: Any = normalise(engine, func, x, len(shape), eps)
+    if weight is not None:
+        out = out * weight
+    if bias is not None:
+        out = out + bias
+    empty = x.primal.new_empty(0)
+    return out, empty, empty
+
+
+def normalise(engine: Engine, func: Any, x: Tangent, count: int, eps: float) -> Tangent:
+    """Layer normalisation over the last ``count`` dimensions, without gamma and beta."""
+    if engine.exact:
+        raise engine.refuse(
+            func, "layer norm is not piecewise linear; use --field family or float64"
+        )
+    field, n = engine.field, x.primal.ndim
+    dims = list(range(n - count, n))
+    data, offset = full_along(x, dims)
+    size = 1
+    for d in dims:
+        size *= x.primal.shape[d]
+    lead = [d + 1 for d in dims]
+    one_over = field.fraction(1, size)
+    p = x.primal
+    mean = field.reduce_(field.reduce_(p.sum(dims, keepdim=True)) * one_over)
+    centred = field.reduce_(p - mean)
+    squares = field.reduce_(field.reduce_(centred * centred).sum(dims, keepdim=True))
+    if isinstance(field, ModField):
+        variance = field.reduce_(squares * one_over)
+        scale = field.function("layer norm scale", variance, engine.seed)
+        # eps > 0: y y^T / n with y = scale * centred; eps = 0: the projection off the radial line
+        radial = field.inverse(squares) if eps == 0 else None
+    else:
+        scale = torch.rsqrt(squares * one_over + eps)
+        radial = None
+    value = field.reduce_(centred * scale)
+    cut = tuple(
+        slice(None) if d in dims else slice(offset[d], offset[d] + data.shape[d + 1])
+        for d in range(n)
+    )
+    value_c, scale_c, centred_c = value[cut], scale[cut], centred[cut]
+    t = field.reduce_(data - field.reduce_(field.reduce_(data.sum(lead, keepdim=True)) * one_over))
+    if radial is None:
+        along = field.reduce_(field.reduce_(t * value_c).sum(lead, keepdim=True))
+        along = field.reduce_(along * one_over)
+        t = field.reduce_(t - field.reduce_(value_c * along))
+    else:
+        along = field.reduce_(field.reduce_(t * centred_c).sum(lead, keepdim=True))
+        along = field.reduce_(along * radial[cut])
+        t = field.reduce_(t - field.reduce_(centred_c * along))
+    t = field.reduce_(t * scale_c)
+    support = x.support
+    if support is not None:
+        support = support.flatten(n - count).any(-1)
+        support = support.reshape(*support.shape, *[1] * count).expand(x.primal.shape)
+    return engine.wrap(value, t, offset, support)
+
+
+@rule(aten.native_group_norm.default)
+def group_norm(
+    engine: Engine, func: Any, x: Tangent, weight: Any, bias: Any, n: int, c: int, hw: int,
+    groups: int, eps: float,
+) -> tuple[Any, ...]:  # fmt: skip
+    """Layer normalisation over each group of channels."""
+    shape = tuple(x.shape)
+    grouped: Any = x.reshape(n, groups, -1)
+    out: Any = normalise(engine, func, grouped, 1, eps).reshape(shape)
+    if weight is not None:
+        out = out * _channels(weight, len(shape))
+    if bias is not None:
+        out = out + _channels(bias, len(shape))
+    empty = x.primal.new_empty(0)
+    return out, empty, empty
+
+
+@rule(aten._softmax.default)
+def softmax(engine: Engine, func: Any, x: Tangent, dim: int, half: bool = False) -> Tangent:
+    """``p * (t - sum(p * t))``; in a family p is random with sum 1, a function of its inputs."""
+    if engine.exact:
+        raise engine.refuse(func, "softmax is not piecewise linear; use --field family or float64")
+    field = engine.field
+    dim %= x.primal.ndim
+    if isinstance(field, ModField):
+        raw = field.function("softmax", x.primal, engine.seed)
+        total = field.reduce_(raw.sum(dim, keepdim=True))
+        p = field.reduce_(raw * field.inverse(total))
+    else:
+        p = func(x.primal, dim, half)
+    data, offset = full_along(x, [dim])
+    weighted, _ = scaled(engine, (data, offset), p)
+    total = field.reduce_(weighted.sum(dim + 1, keepdim=True))
+    cut = tuple(
+        slice(None) if d == dim else slice(offset[d], offset[d] + data.shape[d + 1])
+        for d in range(x.primal.ndim)
+    )
+    t = field.reduce_(weighted - field.reduce_(p[cut] * total))
+    support = x.support
+    if support is not None:
+        support = support.any(dim, keepdim=True).expand(x.primal.shape)
+    return engine.wrap(p, t, offset, support)
+
+
+@rule(aten.var_mean.correction, aten.var.correction)
+def var_mean(
+    engine: Engine, func: Any, x: Tangent, dims: Any = None, *, correction: Any = None,
+    keepdim: bool = False,
+) -> Any:  # fmt: skip
+    """Variance (and mean) as sums of squares."""
+    chosen = list(range(x.primal.ndim)) if dims is None else dims
+    size = 1
+    for d in chosen:
+        size *= x.primal.shape[d]
+    mean: Any = x.mean(chosen, keepdim=True)
+    centred: Any = x - mean
+    over = size - (1 if correction is None else correction)
+    variance = (centred * centred).sum(chosen, keepdim=keepdim) / over
+    if func is aten.var.correction:
+        return variance
+    return variance, mean if keepdim else mean.squeeze(chosen)

@@ -1,0 +1,311 @@
+"""Sums, products and scalar functions.
+
+A scalar function is its value and its slope. In the exact field only piecewise-linear functions
+have a rule; in a family draw every scalar function is a fixed random function of the residue, its
+slope another one (theory.md 5.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from empirical.fields import FloatField, ModField
+from empirical.rules.boxes import broadcast, ones_support, scaled, unite
+from empirical.rules.views import constant_primal
+from empirical.tangents import Engine, Tangent, rule
+
+aten = torch.ops.aten
+
+
+def _shape(a: Any, b: Any) -> tuple[int, ...]:
+    shapes = [x.shape for x in (a, b) if isinstance(x, Tensor)]
+    return tuple(torch.broadcast_shapes(*shapes))
+
+
+def _primal(engine: Engine, x: Any) -> Any:
+    if isinstance(x, Tangent):
+        return x.primal
+    if isinstance(x, Tensor):
+        return constant_primal(engine, x)
+    return engine.field.scalar(x) if engine.family else x
+
+
+def _grown(x: Any, shape: tuple[int, ...]) -> Tensor | None:
+    if isinstance(x, Tangent) and x.support is not None:
+        return x.support.expand(shape)
+    return None
+
+
+@rule(aten.add.Tensor, aten.add.Scalar, aten.sub.Tensor, aten.sub.Scalar)
+def add(engine: Engine, func: Any, a: Any, b: Any, alpha: Any = 1) -> Tangent:
+    """``a + alpha b`` and ``a - alpha b``."""
+    sign = -1 if func in (aten.sub.Tensor, aten.sub.Scalar) else 1
+    if engine.family and alpha not in (1, -1):
+        return add(engine, func, a, b * alpha)  # type: ignore[no-any-return]
+    shape = _shape(a, b)
+    pa, pb = _primal(engine, a), _primal(engine, b)
+    primal = (
+        engine.field.reduce_(pa + sign * alpha * pb)
+        if engine.family
+        else (
+            torch.add(pa, pb, alpha=sign * alpha)
+            if isinstance(pa, Tensor)
+            else pa + sign * alpha * pb
+        )
+    )
+    factor = sign * alpha
+    if isinstance(a, Tangent) and isinstance(b, Tangent):
+        data, offset = unite(engine, broadcast(a, shape), broadcast(b, shape), factor)
+    elif isinstance(a, Tangent):
+        data, offset = broadcast(a, shape)
+    else:
+        data, offset = broadcast(b, shape)
+        if factor != 1:
+            data = engine.field.reduce_(data * factor)
+    return engine.wrap(primal, data, offset, ones_support(_grown(a, shape), _grown(b, shape)))
+
+
+@rule(aten.rsub.Scalar, aten.rsub.Tensor)
+def rsub(engine: Engine, func: Any, a: Any, b: Any, alpha: Any = 1) -> Any:
+    """``b - alpha a``."""
+    return b + (a * -alpha)
+
+
+@rule(aten.neg.default)
+def neg(engine: Engine, func: Any, x: Tangent) -> Tangent:
+    """``-x``."""
+    return engine.wrap(-x.primal, -x.data_, x.offset, x.support)
+
+
+@rule(aten.mul.Tensor, aten.mul.Scalar)
+def mul(engine: Engine, func: Any, a: Any, b: Any) -> Tangent:
+    """Product: by a constant a diagonal map, of two active tensors the product rule."""
+    shape = _shape(a, b)
+    pa, pb = _primal(engine, a), _primal(engine, b)
+    primal = engine.field.reduce_(pa * pb) if engine.family else pa * pb
+    if isinstance(a, Tangent) and isinstance(b, Tangent):
+        if engine.exact:
+            raise engine.refuse(
+                func,
+                "a product of two values that depend on the input is not piecewise linear; "
+                "use --field family or float64",
+            )
+        first = scaled(engine, broadcast(a, shape), pb)
+        data, offset = unite(engine, first, scaled(engine, broadcast(b, shape), pa))
+        return engine.wrap(primal, data, offset, ones_support(_grown(a, shape), _grown(b, shape)))
+    x, c = (a, b) if isinstance(a, Tangent) else (b, a)
+    factor = engine.constant(c)
+    data, offset = scaled(engine, broadcast(x, shape), factor)
+    support = _grown(x, shape)
+    if support is not None:
+        support = support & (c != 0)
+    return engine.wrap(primal, data, offset, support)
+
+
+@rule(aten.div.Tensor, aten.div.Scalar)
+def div(engine: Engine, func: Any, a: Any, b: Any) -> Any:
+    """Quotient: exact by a constant, ``a * (1 / b)`` otherwise."""
+    if isinstance(b, Tangent):
+        return a * torch.reciprocal(b)
+    field = engine.field
+    if isinstance(field, FloatField):
+        primal = func(a.primal, b)
+        block = broadcast(a, tuple(primal.shape))
+        inverse = 1 / b.to(field.dtype) if isinstance(b, Tensor) else 1 / b
+        data, offset = scaled(engine, block, inverse)
+        return engine.wrap(primal, data, offset, _grown(a, tuple(primal.shape)))
+    if isinstance(b, Tensor):
+        factor: Any = field.inverse(field.constant(b))
+    else:
+        numerator, denominator = float(b).as_integer_ratio()
+        factor = field.fraction(denominator, numerator)
+    residue = a.primal * factor
+    primal = field.reduce_(residue) if engine.family else func(a.primal, b)
+    data, offset = scaled(engine, broadcast(a, tuple(primal.shape)), factor)
+    return engine.wrap(primal, data, offset, _grown(a, tuple(primal.shape)))
+
+
+Slope = Callable[..., Tensor]
+
+
+def _smooth(name: str) -> Slope:
+    backward = getattr(aten, name + "_backward").default
+    return lambda x, y, *args, **kw: backward(torch.ones_like(x), x, *args, **kw)
+
+
+#: scalar operation -> slope from (input, output, *arguments)
+SLOPES: dict[Any, Slope] = {
+    aten.gelu.default: _smooth("gelu"),
+    aten.silu.default: _smooth("silu"),
+    aten.hardswish.default: _smooth("hardswish"),
+    aten.mish.default: _smooth("mish"),
+    aten.sigmoid.default: lambda x, y: y * (1 - y),
+    aten.tanh.default: lambda x, y: 1 - y * y,
+    aten.hardsigmoid.default: lambda x, y: ((x > -3) & (x < 3)).to(x.dtype) / 6,
+    aten.exp.default: lambda x, y: y,
+    aten.log.default: lambda x, y: 1 / x,
+    aten.sqrt.default: lambda x, y: 0.5 / y,
+    aten.rsqrt.default: lambda x, y: -0.5 * y * y * y,
+    aten.erf.default: lambda x, y: torch.exp(-x * x) * (2 / torch.pi**0.5),
+    aten.sin.default: lambda x, y: x.cos(),
+    aten.cos.default: lambda x, y: -x.sin(),
+    aten.softplus.default: lambda x, y, beta=1, threshold=20: torch.where(
+        x * beta > threshold, torch.ones_like(x), torch.sigmoid(x * beta)
+    ),
+    aten.elu.default: lambda x, y, alpha=1, scale=1, input_scale=1: torch.where(
+        x > 0, scale * torch.ones_like(x), alpha * scale * input_scale * torch.exp(x * input_scale)
+    ),
+}
+for _operation in SLOPES:
+
+    @rule(_operation)
+    def smooth(engine: Engine, func: Any, x: Tangent, *args: Any, **kwargs: Any) -> Tangent:
+        """A smooth scalar function."""
+        if engine.family:
+            return random_function(engine, func, x)
+        if engine.exact:
+            raise engine.refuse(
+                func, "a smooth function has no exact slope; use --field family or float64"
+            )
+        value = func(x.primal, *args, **kwargs)
+        slope = SLOPES[func](x.primal, value, *args, **kwargs)
+        data, offset = scaled(engine, (x.data_, x.offset), slope)
+        return engine.wrap(value, data, offset, x.support)
+
+
+def random_function(engine: Engine, func: Any, x: Tangent) -> Tangent:
+    """A family's free scalar function: fixed random value and slope of the residue."""
+    field = engine.field
+    assert isinstance(field, ModField)
+    value = field.function(f"{func} value", x.primal, engine.seed)
+    slope = field.function(f"{func} slope", x.primal, engine.seed)
+    data, offset = scaled(engine, (x.data_, x.offset), slope)
+    return engine.wrap(value, data, offset, x.support)
+
+
+def piecewise(
+    engine: Engine,
+    func: Any,
+    x: Tangent,
+    args: tuple[Any, ...],
+    kinks: tuple[float, ...],
+    slope: Callable[[Tensor], Tensor],
+) -> Tangent:
+    """A piecewise-linear scalar function with exact slopes; its kinks are noted."""
+    if engine.family:
+        return random_function(engine, func, x)
+    value = func(x.primal, *args)
+    slopes = slope(x.primal)
+    support = x.support
+    if support is not None:
+        mattering = x.primal[support]
+        scale = float(x.primal.abs().max())
+        for kink in kinks:
+            engine.kinks.note((mattering - kink).abs(), scale)
+        support = support & (slopes != 0)
+    binary = bool(((slopes == 0) | (slopes == 1)).all())
+    if binary:
+        from empirical.rules.boxes import crop
+
+        block = (x.data_, x.offset)
+        return engine.wrap(value, x.data_ * crop(slopes, block), x.offset, support)
+    data, offset = scaled(engine, (x.data_, x.offset), engine.constant(slopes))
+    return engine.wrap(value, data, offset, support)
+
+
+@rule(aten.relu.default)
+def relu(engine: Engine, func: Any, x: Tangent) -> Tangent:
+    """Slope 0 or 1."""
+    return piecewise(engine, func, x, (), (0.0,), lambda p: (p > 0).to(p.dtype))
+
+
+@rule(aten.relu6.default)
+def relu6(engine: Engine, func: Any, x: Tangent) -> Any:
+    """Slope 1 between 0 and 6."""
+    return hardtanh(engine, aten.hardtanh.default, x, 0.0, 6.0)
+
+
+@rule(aten.hardtanh.default)
+def hardtanh(
+    engine: Engine, func: Any, x: Tangent, low: float = -1.0, high: float = 1.0
+) -> Tangent:
+    """Slope 1 between ``low`` and ``high``."""
+    return piecewise(
+        engine, func, x, (low, high), (low, high), lambda p: ((p > low) & (p < high)).to(p.dtype)
+    )
+
+
+@rule(aten.clamp.default, aten.clamp_min.default, aten.clamp_max.default)
+def clamp(engine: Engine, func: Any, x: Tangent, low: Any = None, high: Any = None) -> Tangent:
+    """Slope 1 where not clamped, the ends included as autodiff has it."""
+    args: tuple[Any, ...] = (low, high) if func is aten.clamp.default else (low,)
+    if func is aten.clamp_max.default:
+        low, high = None, low
+
+    def slope(p: Tensor) -> Tensor:
+        keep = torch.ones_like(p, dtype=torch.bool)
+        if low is not None:
+            keep &= p >= low
+        if high is not None:
+            keep &= p <= high
+        return keep.to(p.dtype)
+
+    return piecewise(engine, func, x, args, tuple(k for k in (low, high) if k is not None), slope)
+
+
+@rule(aten.leaky_relu.default)
+def leaky_relu(engine: Engine, func: Any, x: Tangent, slope: float = 0.01) -> Tangent:
+    """Slope 1 or ``slope``."""
+    return piecewise(
+        engine, func, x, (slope,), (0.0,),
+        lambda p: torch.where(p > 0, torch.ones_like(p), torch.full_like(p, slope)),
+    )  # fmt: skip
+
+
+@rule(aten.abs.default)
+def absolute(engine: Engine, func: Any, x: Tangent) -> Tangent:
+    """Slope -1 or 1."""
+    return piecewise(engine, func, x, (), (0.0,), torch.sign)
+
+
+@rule(aten.pow.Tensor_Scalar)
+def power(engine: Engine, func: Any, x: Tangent, exponent: float) -> Any:
+    """Integer powers are products; others are smooth functions."""
+    if exponent == 2:
+        return x * x
+    if engine.family:
+        return random_function(engine, f"{func} {exponent}", x)
+    if engine.exact:
+        raise engine.refuse(func, "a power is not piecewise linear; use --field family")
+    slope = exponent * x.primal ** (exponent - 1)
+    data, offset = scaled(engine, (x.data_, x.offset), slope)
+    return engine.wrap(func(x.primal, exponent), data, offset, x.support)
+
+
+@rule(aten.reciprocal.default)
+def reciprocal(engine: Engine, func: Any, x: Tangent) -> Tangent:
+    """``1 / x``, exact in both fields of a family."""
+    field = engine.field
+    if engine.exact:
+        raise engine.refuse(func, "a reciprocal is not piecewise linear; use --field family")
+    value = field.inverse(x.primal) if isinstance(field, ModField) else 1 / x.primal
+    slope = field.reduce_(-value * value)
+    data, offset = scaled(engine, (x.data_, x.offset), slope)
+    return engine.wrap(value, data, offset, x.support)
+
+
+@rule(
+    aten.gt.Scalar, aten.ge.Scalar, aten.lt.Scalar, aten.le.Scalar, aten.eq.Scalar, aten.ne.Scalar,
+    aten.gt.Tensor, aten.ge.Tensor, aten.lt.Tensor, aten.le.Tensor, aten.isnan.default,
+    aten.isinf.default, aten.argmax.default, aten._local_scalar_dense.default, aten.isfinite.default,
+)  # fmt: skip
+def decision(engine: Engine, func: Any, *args: Any, **kwargs: Any) -> Any:
+    """A decision taken on primal values: constant in the neighbourhood of the point."""
+    if engine.family:
+        raise engine.refuse(func, "a family has no order: a comparison of residues means nothing")
+    plain = [a.primal if isinstance(a, Tangent) else a for a in args]
+    return func(*plain, **kwargs)

@@ -1,0 +1,407 @@
+"""The tangent engine: a block of input directions pushed through an unmodified ``nn.Module``.
+
+One tensor subclass holds a primal and a block of tangents; ``__torch_dispatch__`` sees the aten
+operations of an ordinary forward pass and a rule table (``empirical.rules``) maps each to its
+linearised operation. The same table serves both fields: over the floats the tangents are columns
+of the Jacobian, over the integers mod p they are its exact residues.
+
+A block is a box: tangents are zero outside ``offset .. offset + size`` of each dimension, so a
+patch of the image touches a small window of the early maps and only the window is carried.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from empirical.fields import Field, FloatField, ModField
+from theory.errors import InputError, UnsupportedError
+
+Rule = Callable[..., Any]
+RULES: dict[Any, Rule] = {}
+
+
+def rule(*operations: Any) -> Callable[[Rule], Rule]:
+    """Register ``f(engine, func, *args, **kwargs)`` as the rule of the aten ``operations``."""
+
+    def register(function: Rule) -> Rule:
+        for operation in operations:
+            RULES[operation] = function
+        return function
+
+    return register
+
+
+@dataclass
+class Kinks:
+    """What the recorded pattern rests on (theory.md 5.1).
+
+    Attributes:
+        units: kinks seen by units with a structurally non-zero tangent.
+        in_doubt: how many of them stand exactly at a kink.
+        margin: smallest relative distance from a kink among the others.
+    """
+
+    units: int = 0
+    in_doubt: int = 0
+    margin: float = float("inf")
+
+    def note(self, distance: Tensor, scale: float) -> None:
+        """Add the distances from the kink of the units that matter (a flat tensor)."""
+        self.units += distance.numel()
+        zero = int((distance == 0).sum())
+        self.in_doubt += zero
+        if distance.numel() > zero:
+            nearest = float(distance[distance > 0].min())
+            self.margin = min(self.margin, nearest / max(scale, 1e-300))
+
+
+@dataclass
+class Engine:
+    """What one pass knows: the field of its tangents, what the primal is, and what it has seen.
+
+    Attributes:
+        field: field of the tangents.
+        family: the primal is a residue too and non-linear operations are random (theory.md 5.5).
+        seed: seed of the random functions of a family draw.
+        structural: propagate which units can be non-zero at all (for upper bounds and kinks).
+        path: module path of the operation being run, for messages.
+        fallbacks: operations that went through torch.func.jvp.
+        operations: number of aten operations seen.
+        peak: largest number of bytes of live tangents.
+    """
+
+    field: Field
+    family: bool = False
+    seed: int = 0
+    structural: bool = False
+    path: list[str] = field(default_factory=list)
+    kinks: Kinks = field(default_factory=Kinks)
+    fallbacks: set[str] = field(default_factory=set)
+    operations: int = 0
+    layer: int = 0
+    peak: int = 0
+    live: dict[int, list[int]] = field(default_factory=dict)
+    total: int = 0
+
+    @property
+    def exact(self) -> bool:
+        """Tangents mod p of the recorded pattern; the primal is a float64 pass."""
+        return isinstance(self.field, ModField) and not self.family
+
+    def where(self) -> str:
+        """The module path, for messages."""
+        return self.path[-1] if self.path else "the model's own forward"
+
+    def refuse(self, func: Any, why: str) -> UnsupportedError:
+        """The error that names the operation, the module, and what to do."""
+        return UnsupportedError(f"{func} in module {self.where()!r}: {why}")
+
+    def wrap(
+        self,
+        primal: Tensor,
+        data: Tensor | None,
+        offset: Sequence[int] | None = None,
+        support: Tensor | None = None,
+    ) -> Tangent:
+        """A new tangent tensor; ``data`` is [K, *window], ``support`` boolean [*shape]."""
+        return Tangent(self, primal, data, offset, support)
+
+    def constant(self, value: Any) -> Any:
+        """A stored tensor or number as an element of the tangents' field."""
+        if isinstance(value, Tensor):
+            return self.field.constant(value)
+        return self.field.scalar(value)
+
+    def track(self, tangent: Tangent) -> None:
+        """Count the bytes of live tangents, each storage once."""
+        data = tangent.data_
+        storage = data.untyped_storage()
+        key, size = storage.data_ptr(), storage.nbytes()
+        entry = self.live.setdefault(key, [0, size])
+        if entry[0] == 0:
+            self.total += size
+            self.peak = max(self.peak, self.total)
+        entry[0] += 1
+        weakref.finalize(tangent, self._drop, key)
+
+    def _drop(self, key: int) -> None:
+        entry = self.live[key]
+        entry[0] -= 1
+        if entry[0] == 0:
+            self.total -= entry[1]
+            del self.live[key]
+
+
+class Tangent(Tensor):
+    """A primal, and K tangents that are zero outside a box.
+
+    ``data_`` is [K, *window]; ``offset`` places the window in the primal's shape; ``support`` marks
+    the units whose tangents can be non-zero, where the engine propagates structure.
+    """
+
+    engine: Engine
+    primal: Tensor
+    data_: Tensor
+    offset: tuple[int, ...]
+    support: Tensor | None
+    group: list[weakref.ref[Tangent]]
+
+    @staticmethod
+    def __new__(
+        cls,
+        engine: Engine,
+        primal: Tensor,
+        data: Tensor | None,
+        offset: Sequence[int] | None,
+        support: Tensor | None,
+    ) -> Tangent:
+        wrapper: Tangent = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            cls,
+            primal.shape,
+            strides=primal.stride(),
+            dtype=primal.dtype,
+            device=primal.device,
+            requires_grad=False,
+        )
+        return wrapper
+
+    def __init__(
+        self,
+        engine: Engine,
+        primal: Tensor,
+        data: Tensor | None,
+        offset: Sequence[int] | None,
+        support: Tensor | None,
+    ) -> None:
+        assert data is not None
+        self.engine = engine
+        self.group = [weakref.ref(self)]
+        self._set(primal, data, offset, support)
+
+    def _set(
+        self, primal: Tensor, data: Tensor, offset: Sequence[int] | None, support: Tensor | None
+    ) -> None:
+        self.primal, self.data_, self.support = primal, data, support
+        self.offset = tuple(offset) if offset is not None else (0,) * primal.ndim
+        assert data.ndim == primal.ndim + 1, (data.shape, primal.shape)
+        self.engine.track(self)
+
+    @property
+    def directions(self) -> int:
+        """K, the number of tangents."""
+        return self.data_.shape[0]
+
+    @property
+    def window(self) -> tuple[int, ...]:
+        """Sizes of the box outside which the tangents are zero."""
+        return tuple(self.data_.shape[1:])
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the box is the whole tensor."""
+        return self.window == tuple(self.primal.shape)
+
+    def dense(self) -> Tensor:
+        """The tangents as [K, *shape], zeros filled in."""
+        if self.is_full:
+            return self.data_
+        out = zeros_like_layout(self.data_, self.primal.shape)
+        out[self.box(1)] = self.data_
+        return out
+
+    def box(self, lead: int = 0) -> tuple[slice, ...]:
+        """The box as slices, after ``lead`` full ones."""
+        cut = [slice(o, o + n) for o, n in zip(self.offset, self.window, strict=True)]
+        return (*[slice(None)] * lead, *cut)
+
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
+        return f"Tangent({tuple(self.primal.shape)}, {self.directions} x {self.window})"
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run the rule of ``func``; in-place operations run the functional rule and assign."""
+        kwargs = kwargs or {}
+        engine = next(
+            a for a in pytree.tree_leaves((args, kwargs)) if isinstance(a, Tangent)
+        ).engine
+        engine.operations += 1
+        function = RULES.get(func)
+        if function is not None:
+            out = function(engine, func, *args, **kwargs)
+            if _returns_view(func) and isinstance(args[0], Tangent):
+                for item in out if isinstance(out, (list, tuple)) else (out,):
+                    if isinstance(item, Tangent) and item is not args[0]:
+                        args[0].group.append(weakref.ref(item))
+                        item.group = args[0].group
+            return out
+        if func._schema.is_mutable:
+            return _in_place(engine, func, args, kwargs)
+        if isinstance(engine.field, FloatField):
+            engine.fallbacks.add(str(func))
+            return _fallback(engine, func, args, kwargs)
+        raise engine.refuse(
+            func, f"no rule over the field {engine.field.name}; measure it with --field float64"
+        )
+
+
+def _returns_view(func: Any) -> bool:
+    returns = func._schema.returns
+    info = returns[0].alias_info if returns else None
+    return info is not None and not info.is_write
+
+
+def _in_place(engine: Engine, func: Any, args: Any, kwargs: Any) -> Any:
+    """``x.op_(...)``: the functional rule, then assignment; refused where a view is alive."""
+    packet = func._overloadpacket.__name__
+    target = args[0]
+    functional = getattr(torch.ops.aten, packet.rstrip("_"), None)
+    overload = getattr(functional, func._overloadname, None)
+    function = RULES.get(overload)
+    if not packet.endswith("_") or function is None or not isinstance(target, Tangent):
+        raise engine.refuse(func, "no rule for this in-place operation")
+    alive = [r for r in target.group if (t := r()) is not None and t is not target]
+    if alive:
+        raise engine.refuse(func, f"an in-place operation on a tensor with {len(alive)} live views")
+    out = function(engine, overload, *args, **kwargs)
+    if tuple(out.shape) != tuple(target.shape):
+        raise engine.refuse(func, "an in-place operation changed the shape")
+    target._set(out.primal, out.data_, out.offset, out.support)
+    return target
+
+
+def _fallback(engine: Engine, func: Any, args: Any, kwargs: Any) -> Any:
+    """torch.func.jvp under vmap, in a thread of its own: autograd is off inside the handler."""
+    leaves, spec = pytree.tree_flatten((args, kwargs))
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tangent)]
+    primals = tuple(leaves[i].primal for i in places)
+    count = leaves[places[0]].directions
+
+    def call(*values: Tensor) -> Any:
+        filled = list(leaves)
+        for i, value in zip(places, values, strict=True):
+            filled[i] = value
+        a, k = pytree.tree_unflatten(filled, spec)
+        return func(*a, **k)
+
+    def run() -> tuple[Any, Any]:
+        def push(*tangents: Tensor) -> Any:
+            return torch.func.jvp(call, primals, tangents)[1]
+
+        tangents = tuple(leaves[i].dense() for i in places)
+        with torch.enable_grad():
+            return call(*primals), torch.func.vmap(push, chunk_size=min(count, 64))(*tangents)
+
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            value, data = pool.submit(run).result()
+        except (RuntimeError, NotImplementedError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise engine.refuse(func, f"no rule, and torch.func.jvp failed: {reason}") from error
+
+    def wrap(p: Any, t: Any) -> Any:
+        if not (isinstance(p, Tensor) and p.is_floating_point()):
+            return p
+        return engine.wrap(p.detach(), t.detach())
+
+    if isinstance(value, Tensor):
+        return wrap(value, data)
+    return type(value)(wrap(p, t) for p, t in zip(value, data, strict=True))
+
+
+def zeros_like_layout(data: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Zeros of [K, *sizes] whose dimensions lie in memory in the order of ``data``'s."""
+    shape = (data.shape[0], *sizes)
+    order = sorted(range(data.ndim), key=lambda d: (-data.stride(d), d))
+    flat = torch.zeros([shape[d] for d in order], dtype=data.dtype, device=data.device)
+    return flat.permute([order.index(d) for d in range(data.ndim)])
+
+
+def push(
+    model: nn.Module,
+    primal: Tensor,
+    data: Tensor,
+    engine: Engine,
+    taps: Sequence[str],
+    on_tap: Callable[[str, Tangent], None],
+    offset: Sequence[int] | None = None,
+) -> None:
+    """Push a block of directions through ``model`` and hand over every tap's tangents as it comes.
+
+    Args:
+        model: in eval mode, in the dtype of ``primal``.
+        primal: the image, [1, channels, height, width].
+        data: the directions, [K, 1, channels, h, w], placed at ``offset`` in the image.
+        engine: field and mode; collects kinks, fallbacks and the peak.
+        taps: module paths, each called once.
+        on_tap: called with (path, tangent tensor) when the module has run.
+        offset: place of the directions' window in [1, channels, height, width].
+
+    Raises:
+        InputError: a tap does not return one tensor, or was never reached.
+        UnsupportedError: an operation has no rule.
+    """
+    import empirical.rules  # noqa: F401  (fills the table)
+
+    support = None
+    if engine.structural:
+        support = torch.zeros(primal.shape, dtype=torch.bool, device=primal.device)
+        corner = offset or (0,) * primal.ndim
+        cut = tuple(slice(o, o + n) for o, n in zip(corner, data.shape[1:], strict=True))
+        support[cut] = True
+    seen: set[str] = set()
+    wanted = set(taps)
+    handles = []
+
+    def enter(name: str) -> Callable[..., None]:
+        return lambda *_: engine.path.append(name)
+
+    def leave(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            engine.path.pop()
+            if name in wanted:
+                seen.add(name)
+                on_tap(name, _as_tangent(engine, name, output, data))
+
+        return hook
+
+    for name, module in model.named_modules():
+        handles.append(module.register_forward_pre_hook(enter(name or "the model")))
+        handles.append(module.register_forward_hook(leave(name)))
+    try:
+        with torch.no_grad():
+            model(engine.wrap(primal, data, offset, support))
+    finally:
+        engine.path.clear()
+        for handle in handles:
+            handle.remove()
+    if missing := wanted - seen:
+        raise InputError(f"taps that the forward pass never reached: {', '.join(sorted(missing))}")
+
+
+def _as_tangent(engine: Engine, name: str, output: Any, data: Tensor) -> Tangent:
+    """The one tensor a tap returns; a tensor that does not depend on the input has zero rows."""
+    tensors = [t for t in pytree.tree_leaves(output) if isinstance(t, Tensor)]
+    active = [t for t in tensors if isinstance(t, Tangent)]
+    if len(tensors) != 1:
+        raise InputError(
+            f"tap {name!r} returns {len(tensors)} tensors ({type(output).__name__}); "
+            "a tap returns one: name the module inside it whose output is meant"
+        )
+    if active:
+        return active[0]
+    plain = tensors[0]
+    empty = data.new_zeros((data.shape[0], *[0] * plain.ndim))
+    support = torch.zeros(plain.shape, dtype=torch.bool) if engine.structural else None
+    return engine.wrap(plain, empty, None, support)
