@@ -166,7 +166,15 @@ def refute_interval(statement: Statement) -> Witness | None:
     return None
 
 
-def search(statement: Statement, *, deadline: float, tries: int, seed: int = 0) -> Search:
+def search(
+    statement: Statement,
+    *,
+    deadline: float,
+    tries: int,
+    seed: int = 0,
+    positive: bool = False,
+    dims: int | None = None,
+) -> Search:
     """Look for a counterexample among small integer and rational matrices, then shrink it.
 
     Args:
@@ -174,10 +182,13 @@ def search(statement: Statement, *, deadline: float, tries: int, seed: int = 0) 
         deadline: ``time.monotonic()`` at which to stop.
         tries: how many assignments to try at most.
         seed: of the random matrices.
+        positive: whether every dimension must be at least 1.
+        dims: a value that every dimension must have; then the witness keeps it.
     """
     rng = random.Random(seed)
     tried = 0
     own = _own_dimensions(statement)
+    sides = [s for s in statement.dimensions if s not in own]
     for k in range(tries):
         if k % 16 == 0 and time.monotonic() > deadline:
             break
@@ -187,13 +198,16 @@ def search(statement: Statement, *, deadline: float, tries: int, seed: int = 0) 
         }
         if rng.random() < 0.3 and values:  # square cases matter and are rare by chance
             values = dict.fromkeys(values, rng.randint(1, most))
+        values |= dict.fromkeys(sides, dims) if dims is not None else {}
         matrices = sample_matrices(statement, values, rng)
         if matrices is None:
+            continue
+        if positive and not all(m.rows and m.cols for m in matrices.values()):
             continue
         tried += 1
         witness = Witness(matrices, {s.name: values[s] for s in own})
         if violates(statement, witness):
-            return Search(shrink(statement, witness), tried)
+            return Search(shrink(statement, witness, positive=positive, dims=dims), tried)
     return Search(None, tried)
 
 

@@ -48,13 +48,27 @@ def violates(statement: Statement, witness: Witness) -> bool:
     return result.hypotheses_hold and not result.holds
 
 
-def shrink(statement: Statement, witness: Witness) -> Witness:
-    """The smallest witness that dropping basis vectors and simplifying entries reaches."""
+def shrink(
+    statement: Statement, witness: Witness, *, positive: bool = False, dims: int | None = None
+) -> Witness:
+    """The smallest witness that dropping basis vectors and simplifying entries reaches.
+
+    With ``positive`` no side becomes 0; with ``dims`` the sides stay as they are.
+    """
+
+    def allowed(w: Witness) -> bool:
+        sides = [n for m in w.matrices.values() for n in (m.rows, m.cols)]
+        return (not positive or all(sides)) and (dims is None or all(n == dims for n in sides))
+
     improved = True
     while improved:
         improved = False
         for smaller in _smaller(statement, witness):
-            if smaller.size() < witness.size() and violates(statement, smaller):
+            if (
+                smaller.size() < witness.size()
+                and allowed(smaller)
+                and violates(statement, smaller)
+            ):
                 witness, improved = smaller, True
                 break
     return witness
