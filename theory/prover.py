@@ -40,7 +40,7 @@ class Verdict:
 
     Attributes:
         kind: the verdict.
-        statement: the statement, None where it could not be put in normal form.
+        statement: the statement.
         certificate: of a proof: data that ``theory.certificates.check`` accepts.
         witness: of a refutation: matrices, sizes and the ranks on them, as data.
         reason: how it was decided, or why not: the axioms used and the counterexamples tried.
@@ -98,7 +98,7 @@ def prove(
         raise InputError(f"dims is {dims}: it must be between 0 and 64")
     if isinstance(statement, str):
         statement = parse(statement, given, notion)
-    return _Attempt(statement, timeout, refute.Sizes(positive, dims), seed).run()
+    return _Attempt(statement, timeout, positive, dims, seed).run()
 
 
 @dataclass
@@ -107,10 +107,12 @@ class _Attempt:
 
     statement: Statement
     timeout: float
-    sizes: refute.Sizes
+    positive: bool
+    dims: int | None
     seed: int
     start: float = field(default_factory=time.monotonic)
     tried: int = 0
+    why: str = ""
 
     @property
     def deadline(self) -> float:
@@ -132,7 +134,6 @@ class _Attempt:
         steps: list[Callable[[], Verdict | None]] = [self.search_quick, self.prove_expressions]
         if chain:
             steps = [self.prove_as_chain, self.refute_as_chain, self.prove_expressions]
-        self.why = ""
         for attempt in (*steps, self.search_long):
             found = attempt()
             if found is not None:
@@ -141,13 +142,16 @@ class _Attempt:
                 break
         out = f"out of time after {self.timeout:g} s; " if self.left() == 0 else ""
         reason = f"{out}not proved ({self.why or 'axioms: ' + AXIOMS}), not refuted ({self.tried}"
-        kind: Kind = "UNSUPPORTED" if self.why.startswith("unsupported") else "UNKNOWN"
-        return self.verdict(kind, f"{reason} assignments of small matrices tried)")
+        return self.verdict("UNKNOWN", f"{reason} assignments of small matrices tried)")
 
     def other_notion(self) -> Verdict:
-        witness, self.tried = refute.search_notion(self.statement, self.deadline, self.seed)
-        if witness is not None:
-            return self.refuted(witness, f"monomial matrices, after {self.tried} assignments")
+        found = refute.search(
+            self.statement, deadline=self.deadline, tries=_LONG, seed=self.seed,
+            positive=self.positive, dims=self.dims,
+        )  # fmt: skip
+        self.tried = found.tried
+        if found.witness is not None:
+            return self.refuted(found.witness, f"monomial matrices, after {self.tried} assignments")
         return self.verdict(
             "UNSUPPORTED",
             f"proofs speak of exact ranks, and the statement of {self.statement.notion}: no proof is "
@@ -165,13 +169,11 @@ class _Attempt:
 
     def refute_as_chain(self) -> Verdict | None:
         witness = None
-        if not (self.sizes.positive or self.sizes.dims is not None):
+        if not self.positive and self.dims is None:
             witness = refute.refute_interval(self.statement)
         how = "copies of one interval module"
         if witness is None:
-            witness = refute.refute_chain(
-                self.statement, positive=self.sizes.positive, dims=self.sizes.dims
-            )
+            witness = refute.refute_chain(self.statement, positive=self.positive, dims=self.dims)
             how = "an integer program over the multiplicities of interval modules"
         return None if witness is None else self.refuted(witness, how)
 
@@ -183,8 +185,9 @@ class _Attempt:
 
     def search(self, tries: int, deadline: float, seed: int) -> Verdict | None:
         found = refute.search(
-            self.statement, deadline=deadline, tries=tries, seed=seed, sizes=self.sizes
-        )
+            self.statement, deadline=deadline, tries=tries, seed=seed,
+            positive=self.positive, dims=self.dims,
+        )  # fmt: skip
         self.tried += found.tried
         if found.witness is None:
             return None
@@ -195,7 +198,7 @@ class _Attempt:
             # a third is kept for the search: what the rules do not reach early, they seldom reach
             found = prove_dag(self.statement, self.left() * 2 / 3)
         except UnsupportedError as error:
-            self.why = f"unsupported by the prover: {error}"
+            self.why = f"the rules do not apply: {error}"
             return None
         if found is None:
             return None

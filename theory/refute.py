@@ -18,6 +18,7 @@ from theory.chains import Chain, ChainForm, Interval, chain_form, read_chain, re
 from theory.rational import Matrix
 from theory.sample import sample_matrices
 from theory.statements import Statement
+from theory.tolerance import sample_monomial
 from theory.witness import Witness, shrink, violates
 
 MAX_DIM = 4
@@ -185,6 +186,12 @@ def search(
         positive: whether every dimension must be at least 1.
         dims: a value that every dimension must have; then the witness keeps it.
     """
+    if statement.notion.name in ("exact", "partial"):
+        sampler = sample_matrices
+    elif statement.notion.name in ("relative", "absolute"):
+        sampler = sample_monomial  # where these ranks are counted exactly
+    else:
+        return Search(None, 0)
     rng = random.Random(seed)
     tried = 0
     own = _own_dimensions(statement)
@@ -199,7 +206,7 @@ def search(
         if rng.random() < 0.3 and values:  # square cases matter and are rare by chance
             values = dict.fromkeys(values, rng.randint(1, most))
         values |= dict.fromkeys(sides, dims) if dims is not None else {}
-        matrices = sample_matrices(statement, values, rng)
+        matrices = sampler(statement, values, rng)
         if matrices is None:
             continue
         if positive and not all(m.rows and m.cols for m in matrices.values()):

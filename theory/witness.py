@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import sympy as sp
 
-from theory.errors import InputError
+from theory.errors import InputError, UnsupportedError
 from theory.evaluate import bind, evaluate, substitute
 from theory.expressions import to_text
-from theory.rational import Matrix, rank
+from theory.rational import Matrix
 from theory.statements import Statement
+from theory.tolerance import rank_function
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,14 @@ class Witness:
 
 
 def violates(statement: Statement, witness: Witness) -> bool:
-    """Replay: all hypotheses hold on the witness and the statement does not, in exact arithmetic."""
+    """Replay: all hypotheses hold on the witness and the statement does not, in exact arithmetic.
+
+    Ranks are those of the statement's notion.
+    """
+    rank = rank_function(statement.notion)
     try:
-        result = evaluate(statement, witness.matrices, witness.dims)
-    except InputError:
+        result = evaluate(statement, witness.matrices, witness.dims, rank=rank)
+    except (InputError, UnsupportedError):
         return False
     return result.hypotheses_hold and not result.holds
 
@@ -107,10 +112,13 @@ def _drop(statement: Statement, witness: Witness, symbol: sp.Symbol, k: int) -> 
     return Witness(out, dims)
 
 
-def to_json(statement: Statement, witness: Witness) -> dict[str, Any]:
-    """The witness as data, with every rank that the statement speaks of."""
+def to_json(
+    statement: Statement, witness: Witness, *, rank: Callable[[Matrix], int] = rational.rank
+) -> dict[str, Any]:
+    """The witness as data, with every rank that the statement speaks of (in its notion: ``rank``)."""
     sizes = {n: (m.rows, m.cols) for n, m in witness.matrices.items()}
     values = bind(statement, sizes, witness.dims)
+    rank = rank_function(statement.notion)
     terms = {
         to_text(m): m
         for c in (*statement.goal, *statement.hypotheses)
@@ -128,7 +136,7 @@ def to_json(statement: Statement, witness: Witness) -> dict[str, Any]:
         },
         "dims": {str(s): v for s, v in values.items()},
         "ranks": {t: rank(substitute(m, witness.matrices, values)) for t, m in terms.items()},
-        "slack": str(evaluate(statement, witness.matrices, witness.dims).slack),
+        "slack": str(evaluate(statement, witness.matrices, witness.dims, rank=rank).slack),
     }
 
 
