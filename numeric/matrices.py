@@ -36,7 +36,7 @@ def integer_rows(matrix: Any) -> tuple[list[list[int]], int]:
     Raises:
         InputError: a ragged, non-numeric, complex, non-finite or not two-dimensional input.
     """
-    entries, columns = _entries(matrix)
+    entries, columns = entries_of(matrix)
     if isinstance(entries, np.ndarray):
         return _scale_floats(entries), columns
     if type(matrix).__name__ == "fmpq_mat":  # one denominator for all, as flint's numer_denom
@@ -58,14 +58,14 @@ def ratios(matrix: Any) -> tuple[list[list[tuple[int, int]]], int]:
     Raises:
         InputError: as ``integer_rows``.
     """
-    entries, columns = _entries(matrix)
+    entries, columns = entries_of(matrix)
     rows = entries.tolist() if isinstance(entries, np.ndarray) else entries
     return [
         [_ratio(entry, i, j) for j, entry in enumerate(row)] for i, row in enumerate(rows)
     ], columns
 
 
-def _entries(matrix: Any) -> tuple[list[list[Any]] | np.ndarray[Any, Any], int]:
+def entries_of(matrix: Any) -> tuple[list[list[Any]] | np.ndarray[Any, Any], int]:
     """Rows of scalars (or a finite float64 array), and the number of columns."""
     if type(matrix).__module__.startswith("flint") and hasattr(matrix, "nrows"):
         if type(matrix).__name__ not in ("fmpz_mat", "fmpq_mat"):
