@@ -154,8 +154,8 @@ CORNERS: tuple[Mutation, ...] = (
     Mutation("powers", DIMENSION, "rank(A) <= 1", ("A^3 == 0",)),
     Mutation("composition", DIMENSION, "rank(A*B) <= 2"),
     Mutation("residual-lower", RATIONAL, "rank(A) == 0", ("2*A*A == A",)),
-    Mutation("subadditive", RATIONAL, "rank(2*A-I) >= 1"),
-    Mutation("frobenius", RATIONAL, "rank(I-A*B) >= 1", ("A == 2*I", "rank(B) == cols(A)")),
+    Mutation("subadditive", RATIONAL, "rank(2*A-I) >= 1", ("rows(A) >= 1",)),
+    Mutation("frobenius", RATIONAL, "rank(I-A*B) >= 1", ("A == 2*I", "rows(A) >= 1")),
 )
 
 
