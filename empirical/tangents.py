@@ -163,6 +163,7 @@ class Tangent(Tensor):
         offset: Sequence[int] | None,
         support: Tensor | None,
     ) -> Tangent:
+        """A wrapper with the primal's shape and strides."""
         wrapper: Tangent = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
             cls,
             primal.shape,

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from empirical.fields import Field, FloatField
 from empirical.rules.views import constant_primal
@@ -103,7 +102,7 @@ def convolution(
     support = None
     if x.support is not None:
         mask = (weight != 0).to(torch.float32)
-        support = F.conv2d(x.support.to(torch.float32), mask, None, *args) > 0
+        support = nn.functional.conv2d(x.support.to(torch.float32), mask, None, *args) > 0
     return engine.wrap(primal, out5, (0, 0, oy, ox), support)
 
 
@@ -145,7 +144,7 @@ def convolve(
             image = buffer.permute(0, 3, 1, 2)
             w_last = w.contiguous(memory_format=torch.channels_last)
             target.permute(0, 3, 1, 2).copy_(
-                F.conv2d(image, w_last, None, tuple(stride), 0, tuple(dilation), groups)
+                nn.functional.conv2d(image, w_last, None, tuple(stride), 0, tuple(dilation), groups)
             )
         elif depthwise:
             _shifted(field, buffer, w, stride, dilation, target)

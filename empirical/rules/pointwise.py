@@ -106,6 +106,12 @@ def mul(engine: Engine, func: Any, a: Any, b: Any) -> Tangent:
     return engine.wrap(primal, data, offset, support)
 
 
+@rule(aten.addcmul.default)
+def addcmul(engine: Engine, func: Any, x: Any, a: Any, b: Any, value: Any = 1) -> Any:
+    """``x + value * a * b``."""
+    return x + (a * b if value == 1 else a * b * value)
+
+
 @rule(aten.div.Tensor, aten.div.Scalar)
 def div(engine: Engine, func: Any, a: Any, b: Any) -> Any:
     """Quotient: exact by a constant, ``a * (1 / b)`` otherwise."""

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from empirical.fields import ModField
 from empirical.rules.boxes import scaled
@@ -35,7 +34,7 @@ def max_pool(
     if x.primal.ndim == 3:
         raise engine.refuse(func, "a max pool without a batch dimension")
     value, winners = func(x.primal, k, s, p, d, ceil)
-    b, c, h, w = x.primal.shape
+    b, c, _, w = x.primal.shape
     data, offset = x.data_, x.offset
     if x.window[:2] != (b, c):
         data, offset = x.dense(), (0, 0, 0, 0)
@@ -66,12 +65,14 @@ def _note_ties(engine: Engine, x: Tangent, value: Tensor, k: Any, s: Any, p: Any
     if d != (1, 1):
         return
     assert x.support is not None
-    flat = F.pad(x.primal, (p[1], p[1], p[0], p[0]), value=float("-inf"))
+    flat = nn.functional.pad(x.primal, (p[1], p[1], p[0], p[0]), value=float("-inf"))
     need = [(n - 1) * st + kk for n, st, kk in zip(value.shape[2:], s, k, strict=True)]
     grow = [max(0, n - f) for n, f in zip(need, flat.shape[2:], strict=True)]
-    flat = F.pad(flat, (0, grow[1], 0, grow[0]), value=float("-inf"))
+    flat = nn.functional.pad(flat, (0, grow[1], 0, grow[0]), value=float("-inf"))
     patches = flat.unfold(2, k[0], s[0]).unfold(3, k[1], s[1]).flatten(4)
-    reached = F.max_pool2d(F.pad(x.support.float(), (p[1], p[1], p[0], p[0])), k, s, 0, 1, True)
+    reached = nn.functional.max_pool2d(
+        nn.functional.pad(x.support.float(), (p[1], p[1], p[0], p[0])), k, s, 0, 1, True
+    )
     reached = reached[:, :, : value.shape[2], : value.shape[3]] > 0
     top = patches[:, :, : value.shape[2], : value.shape[3]][reached].topk(2, dim=-1).values
     gap = (top[:, 0] - top[:, 1]).abs()
@@ -84,7 +85,7 @@ def _random_pool(
     """One random weight for every (output, place in its window); primal and tangents alike."""
     field = engine.field
     assert isinstance(field, ModField)
-    shape = F.max_pool2d(torch.zeros_like(x.primal), k, s, p, d, ceil).shape
+    shape = nn.functional.max_pool2d(torch.zeros_like(x.primal), k, s, p, d, ceil).shape
     engine.layer += 1
     generator = torch.Generator().manual_seed(engine.seed * 1000 + engine.layer)
     weights = torch.randint(
@@ -96,7 +97,7 @@ def _random_pool(
     ]
 
     def combine(t: Tensor) -> Tensor:
-        t = F.pad(t, (p[1], p[1] + extra[1], p[0], p[0] + extra[0]))
+        t = nn.functional.pad(t, (p[1], p[1] + extra[1], p[0], p[0] + extra[0]))
         total = torch.zeros(*t.shape[:-2], *shape[2:], dtype=t.dtype, device=t.device)
         for i in range(k[0]):
             for j in range(k[1]):
@@ -109,7 +110,7 @@ def _random_pool(
 
     support = None
     if x.support is not None:
-        support = F.max_pool2d(x.support.float(), k, s, p, d, ceil) > 0
+        support = nn.functional.max_pool2d(x.support.float(), k, s, p, d, ceil) > 0
     return engine.wrap(combine(x.primal), combine(x.dense()), None, support)
 
 
@@ -125,14 +126,12 @@ def avg_pool(
     b, c, h, w = x.primal.shape
     ones = torch.ones(1, 1, h, w, dtype=torch.float64)
     # the divisor of each window: read off from a pool of ones
-    inside = F.avg_pool2d(ones, k, s, p, ceil, include_pad, divisor)
-    counts = F.avg_pool2d(ones, k, s, p, ceil, True, 1)
+    inside = nn.functional.avg_pool2d(ones, k, s, p, ceil, include_pad, divisor)
+    counts = nn.functional.avg_pool2d(ones, k, s, p, ceil, True, 1)
     sizes = (counts / inside).round().to(x.primal.device)
     field = engine.field
-    if isinstance(field, ModField):
-        factor = field.inverse(sizes)
-    else:
-        factor = (1 / sizes).to(field.dtype)
+    modular = isinstance(field, ModField)
+    factor = field.inverse(sizes) if modular else (1 / sizes).to(field.dtype)
     data, offset = x.data_, x.offset
     if x.window[:2] != (b, c):
         data, offset = x.dense(), (0, 0, 0, 0)
@@ -145,9 +144,9 @@ def avg_pool(
     support = None
     if x.support is not None:
         support = (
-            F.max_pool2d(F.pad(x.support.float(), (p[1], p[1], p[0], p[0])), k, s, 0, 1, True)[
-                :, :, : value.shape[2], : value.shape[3]
-            ]
+            nn.functional.max_pool2d(
+                nn.functional.pad(x.support.float(), (p[1], p[1], p[0], p[0])), k, s, 0, 1, True
+            )[:, :, : value.shape[2], : value.shape[3]]
             > 0
         )
     return engine.wrap(primal, out, corner, support)
@@ -183,4 +182,4 @@ def adaptive_avg_pool(engine: Engine, func: Any, x: Tangent, size: Sequence[int]
     if h % size[0] or w % size[1]:
         raise engine.refuse(func, f"adaptive pooling of {h}x{w} to {tuple(size)}, not a divisor")
     kernel = (h // size[0], w // size[1])
-    return F.avg_pool2d(x, kernel, kernel)
+    return nn.functional.avg_pool2d(x, kernel, kernel)

@@ -1,0 +1,382 @@
+"""The passes behind a Jacobian profile: one over the floats, one a prime, one a family draw.
+
+Each returns a profile of records; ``empirical.jacobian`` checks the request and chooses among them.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from empirical.blocks import Columns, Plan, plan_blocks
+from empirical.fields import FloatField, ModField, random_primes
+from empirical.finite import Sketch
+from empirical.profile import Profile
+from empirical.records import Record
+from empirical.spectrum import (
+    Spectrum,
+    effective_rank,
+    participation_ratio,
+    relative_rank,
+    stable_rank,
+)
+from empirical.tangents import Engine, Kinks, Tangent, push
+from empirical.taps import Tap
+from theory.errors import UnsupportedError
+
+PATTERN = "proved for the recorded pattern"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of one image: the directions, and where they are placed."""
+
+    patch: int | None
+    corner: tuple[int, int]
+    directions: int
+    background: str
+
+
+@dataclass
+class Run:
+    """One call of ``jacobian_profile``: its inputs, and the measurements as methods."""
+
+    model: nn.Module
+    image: Tensor
+    request: Request
+    taps: tuple[Tap, ...]
+    eps: tuple[float, ...]
+    primes: int
+    seed: int
+    memory: int | None
+    device: torch.device
+    name: str
+    weights: str
+    picture: str
+    progress: Callable[[str], None] | None
+    converted: dict[torch.dtype, nn.Module] = field(default_factory=dict)
+
+    def measure(self, kind: str) -> Profile:
+        """All records of one field."""
+        if kind in ("float32", "float64"):
+            return self.floats(getattr(torch, kind))
+        if kind == "exact":
+            return self.exact()
+        return self.family(kind)
+
+    def sandwich(self) -> Profile:
+        """Float64, exact where the network is piecewise linear, and both families."""
+        profiles = [self.measure("float64")]
+        for kind in ("exact", "family", "architecture"):
+            try:
+                profiles.append(self.measure(kind))
+            except UnsupportedError as error:
+                profiles.append(Profile((), {}, 0, 0.0, (f"{kind}: UNSUPPORTED: {error}",)))
+        return Profile.join(profiles)
+
+    def floats(self, dtype: torch.dtype) -> Profile:
+        """Spectra over a float field, with relative ranks and the smooth ranks."""
+        started = time.perf_counter()
+        records: list[Record] = []
+        spectra: dict[str, np.ndarray] = {}
+        engine = Engine(FloatField(dtype))
+
+        def finish(tap: Tap, spec: Spectrum, shape: tuple[int, ...]) -> None:
+            spectra[tap.name] = spec.values
+            took = time.perf_counter() - started
+            extra = {
+                "error": spec.error, "sigma_1": float(spec.values[0]) if len(spec.values) else 0.0,
+                "weights_as": f"stored weights converted to {_name(dtype)}",
+            }  # fmt: skip
+            for eps in self.eps:
+                found = relative_rank(spec, eps)
+                gap = found.gap if np.isfinite(found.gap) else None
+                records.append(
+                    self.record(
+                        tap,
+                        shape,
+                        f"relative({eps!r})",
+                        found.value,
+                        took,
+                        low=found.low,
+                        high=found.high,
+                        tolerance=eps,
+                        dtype=_name(dtype),
+                        extra={**extra, "gap": gap},
+                    )
+                )
+            for notion, measure in (
+                ("stable", stable_rank), ("effective", effective_rank),
+                ("participation", participation_ratio),
+            ):  # fmt: skip
+                value = measure(spec.values)
+                records.append(
+                    self.record(tap, shape, notion, value, took, dtype=_name(dtype), extra=extra)
+                )
+            self.say(f"{tap.name} {found.value}")
+
+        columns = Columns(self.plan(engine), self.taps)
+        for part in columns.plan.parts:
+            self.push(engine, part, lambda tap, x, p=part: columns.add(tap, x, p, finish, dtype))
+        columns.finish(finish, dtype)
+        notes = tuple(f"{op} went through torch.func.jvp" for op in sorted(engine.fallbacks))
+        return Profile(tuple(records), spectra, engine.peak, time.perf_counter() - started, notes)
+
+    def exact(self) -> Profile:
+        """Ranks mod random primes, the structural upper bound, and whether they meet.
+
+        Once every lower bound meets its upper bound no further prime can change anything.
+        """
+        started = time.perf_counter()
+        best: dict[str, int] = {}
+        shapes: dict[str, tuple[int, ...]] = {}
+        kinks, peak = Kinks(), 0
+        bounds: dict[str, tuple[int, str]] = {}
+        seconds: dict[str, float] = {}
+        for number, prime in enumerate(random_primes(self.primes, self.seed)):
+            begun = time.perf_counter()
+            engine = Engine(ModField(prime), structural=number == 0)
+            results = self.ranks(engine, self.seed + number)
+            for tap, rank, shape, _ in results:
+                best[tap.name] = max(rank, best.get(tap.name, 0))
+                shapes[tap.name] = shape
+            if number == 0:
+                kinks = engine.kinks
+                bounds = self.upper_bounds({tap.name: active for tap, _, _, active in results})
+            peak = max(peak, engine.peak)
+            seconds[str(prime)] = round(time.perf_counter() - begun, 3)
+            if all(best[name] >= upper for name, (upper, _) in bounds.items()):
+                break
+        took = time.perf_counter() - started
+        records = []
+        for tap in self.taps:
+            rank, (upper, why) = best[tap.name], bounds[tap.name]
+            extra = {
+                "upper": upper,
+                "why": why,
+                "seconds_a_prime": seconds,
+                "pattern_certified": False,
+                "kinks": kinks.units,
+                "kinks_in_doubt": kinks.in_doubt,
+                "smallest_relative_margin": kinks.margin if np.isfinite(kinks.margin) else None,
+                "weights_as": "stored weights, batch norm folded as its float64 scale",
+            }
+            known = PATTERN if rank == upper and not kinks.in_doubt else "probable"
+            records.append(
+                self.record(
+                    tap, shapes[tap.name], "exact", rank, took, low=rank, high=upper, known=known,
+                    dtype="mod p", extra=extra,
+                )
+            )  # fmt: skip
+            records.append(
+                self.record(
+                    tap, shapes[tap.name], "structural", upper, took, known=PATTERN,
+                    dtype="structure", extra={"why": why},
+                )
+            )  # fmt: skip
+        notes = (f"{kinks.in_doubt} kinks in doubt",) if kinks.in_doubt else ()
+        return Profile(tuple(records), {}, peak, took, notes)
+
+    def upper_bounds(self, active: dict[str, int]) -> dict[str, tuple[int, str]]:
+        """Smallest structural upper bound of each tap, and which one it is.
+
+        The directions; the units of this and earlier separators that the patch reaches and the
+        recorded pattern leaves active; the audit of the architecture.
+        """
+        from empirical.facts import facts
+        from theory.audit import audit
+
+        live = torch.zeros(self.image.shape, dtype=torch.bool)
+        (y, x), p = self.request.corner, self.request.patch
+        live[:, y : y + p if p else None, x : x + p if p else None] = True
+        names = [tap.name for tap in self.taps if tap.separator]
+        found = facts(self.model, tuple(self.image.shape), image=self.image, live=live, taps=names)
+        audited = {
+            bound.tap: bound.upper
+            for bound in audit(found, self.image.numel(), self.request.directions)
+        }
+        best = (self.request.directions, f"{self.request.directions} directions")
+        bounds = {}
+        for tap in self.taps:
+            here = min(best, (active[tap.name], f"{active[tap.name]} active units at {tap.name}"))
+            upper = audited.get(tap.name)
+            if tap.separator and isinstance(upper, int):
+                here = min(here, (upper, f"structural audit at {tap.name}"))
+            if tap.separator:
+                best = here
+            bounds[tap.name] = here
+        return bounds
+
+    def family(self, kind: str) -> Profile:
+        """The maximum over draws of a family's rank."""
+        started = time.perf_counter()
+        best: dict[str, tuple[int, tuple[int, ...]]] = {}
+        primes = random_primes(self.primes, self.seed)
+        peak, used = 0, []
+        for number, prime in enumerate(primes):
+            draw = self.seed * 7919 + number
+            engine = Engine(ModField(prime), family=True, seed=draw)
+            model = None
+            if kind == "architecture":
+                model = with_random_weights(self.model, draw).to(self.device)
+            for tap, rank, shape, _ in self.ranks(engine, draw, model):
+                best[tap.name] = (max(rank, best.get(tap.name, (-1, shape))[0]), shape)
+            peak = max(peak, engine.peak)
+            used.append(prime)
+            if all(r >= min(self.request.directions, math.prod(s)) for r, s in best.values()):
+                break  # no draw can exceed the directions or the width
+        notion = "family(weights)" if kind == "family" else "architecture"
+        took = time.perf_counter() - started
+        records = tuple(
+            self.record(
+                tap, best[tap.name][1], notion, best[tap.name][0], took, known="probable",
+                dtype="mod p", extra={"primes": used},
+            )
+            for tap in self.taps
+        )  # fmt: skip
+        return Profile(records, {}, peak, took)
+
+    def ranks(
+        self, engine: Engine, seed: int, model: nn.Module | None = None
+    ) -> list[tuple[Tap, int, tuple[int, ...], int]]:
+        """(tap, rank mod p, shape, structurally active units) of every tap, over mod-p tangents."""
+        sketches: dict[str, Sketch] = {}
+        found: dict[str, tuple[tuple[int, ...], int]] = {}
+        k = self.request.directions
+        for part in self.plan(engine).parts:
+
+            def read(tap: Tap, x: Tangent, part: range = part) -> None:
+                if tap.name not in sketches:
+                    sketches[tap.name] = Sketch(k, engine.field, seed * 1009 + tap.index)
+                    active = int(x.support.sum()) if x.support is not None else x.primal.numel()
+                    found[tap.name] = (tuple(x.primal.shape[1:]), active)
+                sketches[tap.name].add(x, part)
+
+            self.push(engine, part, read, model)
+        out = []
+        for tap in self.taps:
+            rank = sketches[tap.name].rank()
+            self.say(f"{tap.name} {engine.field.name} {rank}")
+            out.append((tap, rank, *found[tap.name]))
+        return out
+
+    def push(
+        self,
+        engine: Engine,
+        part: range,
+        read: Callable[[Tap, Tangent], None],
+        model: nn.Module | None = None,
+    ) -> None:
+        """One block of directions through the network."""
+        dtype = engine.field.dtype
+        net = model if model is not None else self.convert(dtype)
+        primal = self.image.to(dtype)[None].to(self.device)
+        if engine.family:
+            generator = torch.Generator().manual_seed(engine.seed)
+            p = engine.field.prime
+            primal = torch.randint(-(p // 2), p // 2, primal.shape, generator=generator).to(primal)
+        data, offset = directions(self.image, self.request, part, dtype)
+        by_name = {tap.name: tap for tap in self.taps}
+        push(
+            net, primal, data.to(self.device), engine, list(by_name),
+            lambda name, x: read(by_name[name], x), offset,
+        )  # fmt: skip
+
+    def plan(self, engine: Engine) -> Plan:
+        """Blocks of directions that fit the memory budget, from a pass with one direction."""
+
+        def probe() -> tuple[int, int]:
+            trial = Engine(FloatField(engine.field.dtype))
+            rows: dict[str, int] = {}
+            self.push(trial, range(1), lambda tap, x: rows.__setitem__(tap.name, x.data_.numel()))
+            return trial.peak, sum(rows.values())
+
+        return plan_blocks(
+            self.request.directions, self.memory, engine.field.dtype, probe, self.device
+        )
+
+    def convert(self, dtype: torch.dtype) -> nn.Module:
+        """A copy of the model in ``dtype`` on the device, made once."""
+        if dtype not in self.converted:
+            self.converted[dtype] = (
+                copy.deepcopy(self.model).to(dtype=dtype, device=self.device).requires_grad_(False)
+            )
+        return self.converted[dtype]
+
+    def record(
+        self,
+        tap: Tap,
+        shape: tuple[int, ...],
+        notion: str,
+        value: float,
+        seconds: float,
+        *,
+        low: float | None = None,
+        high: float | None = None,
+        tolerance: float | None = None,
+        known: str = "measured",
+        dtype: str,
+        extra: dict[str, Any] | None = None,
+    ) -> Record:
+        """One number with everything that belongs to it."""
+        import timm
+
+        patch = self.request.patch
+        return Record(
+            measurement="jacobian", model=self.name, weights=self.weights, image=self.picture,
+            tap=tap.name, tap_index=tap.index, separator=tap.separator, shape=shape,
+            directions=self.request.directions, notion=notion, tolerance=tolerance, value=value,
+            low=value if low is None else low, high=value if high is None else high, known=known,
+            dtype=dtype, device=str(self.device), seconds=round(seconds, 3), seed=self.seed,
+            settings={
+                "patch": patch, "at": list(self.request.corner),
+                "background": self.request.background,
+                "primes": self.primes if dtype == "mod p" else None,
+            },
+            versions={"torch": torch.__version__, "timm": timm.__version__},
+            extra=extra or {},
+        )  # fmt: skip
+
+    def say(self, text: str) -> None:
+        """Tell the caller's progress."""
+        if self.progress is not None:
+            self.progress(text)
+
+
+def directions(
+    image: Tensor, request: Request, part: range, dtype: torch.dtype
+) -> tuple[Tensor, tuple[int, ...]]:
+    """Unit directions ``part`` of the patch as [K, 1, C, h, w] and the patch's place."""
+    channels = image.shape[0]
+    h, w = (request.patch, request.patch) if request.patch else tuple(image.shape[1:])
+    data = torch.zeros(len(part), channels * h * w, dtype=dtype)
+    data[torch.arange(len(part)), torch.tensor(list(part))] = 1
+    # channels last, as every window after it
+    block = data.view(len(part), h, w, channels).permute(0, 3, 1, 2)[:, None]
+    return block, (0, 0, *request.corner)
+
+
+def with_random_weights(model: nn.Module, seed: int) -> nn.Module:
+    """A float64 copy whose parameters and running statistics are random: a free architecture."""
+    generator = torch.Generator().manual_seed(seed)
+    free = copy.deepcopy(model).double().requires_grad_(False)
+    for parameter in free.parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    for key, buffer in free.named_buffers():
+        if key.endswith("running_var"):
+            buffer.copy_(torch.rand(buffer.shape, generator=generator, dtype=torch.float64) + 0.5)
+        elif key.endswith("running_mean"):
+            buffer.copy_(torch.randn(buffer.shape, generator=generator, dtype=torch.float64))
+    return free
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
