@@ -11,14 +11,15 @@ from typing import Any
 
 import click
 
+from theory.catalogue import Entry
 from theory.errors import InputError
 
 
 @contextmanager
-def _progress(total: int, quiet: bool) -> Iterator[Callable[[str], Callable[[], None]]]:
+def _progress(total: int, quiet: bool) -> Iterator[Callable[[str, int], Callable[[], None]]]:
     """A bar on standard error over all examples; silent when it is no terminal."""
     if quiet or not sys.stderr.isatty():
-        yield lambda name: lambda: None
+        yield lambda name, done: lambda: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -27,8 +28,8 @@ def _progress(total: int, quiet: bool) -> Iterator[Callable[[str], Callable[[], 
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=total)
 
-        def label(name: str) -> Callable[[], None]:
-            bar.update(task, description=name)
+        def label(name: str, done: int) -> Callable[[], None]:
+            bar.update(task, description=name, completed=done)
             return lambda: bar.advance(task)
 
         yield label
@@ -36,7 +37,10 @@ def _progress(total: int, quiet: bool) -> Iterator[Callable[[str], Callable[[], 
 
 def _verdict(row: dict[str, Any]) -> str:
     if row["variant"] is None:
-        return "holds" if row["counterexample"] is None else "REFUTED"
+        if row["counterexample"] is not None:
+            return "REFUTED"
+        missing = [k for k in ("tight", "strict") if row["inequality"] and not row[k]]
+        return f"holds, none {missing[0]}: use more examples" if missing else "holds"
     return "refuted, as it must be" if row["counterexample"] is not None else "NOT REFUTED"
 
 
@@ -118,16 +122,18 @@ def check(
     from theory.catalogue import CATALOGUE, entry
 
     chosen = [entry(name) for name in dict.fromkeys(ids)] if ids else list(CATALOGUE)
-    runs = [(row, None, examples) for row in chosen]
+    runs: list[tuple[Entry, int | None, int]] = [(row, None, examples) for row in chosen]
     if variants:
         runs += [
             (row, k, max(1000, examples)) for row in chosen for k in range(len(row.false_variants))
         ]
     rows: list[dict[str, Any]] = []
     with _progress(sum(r[2] for r in runs), as_json) as label:
+        done = 0
         for row, variant, count in runs:
             prop = property_for(row, variant)
-            result = search(prop, count, seed, label(row.id))
+            result = search(prop, count, seed, label(row.id, done))
+            done += count
             line = result.to_json() | {"variant": variant, "inequality": prop.inequality}
             if variant is None and result.counterexample is not None:
                 path = counterexamples.write(out, row.id, variant, seed, result)
@@ -138,11 +144,10 @@ def check(
         click.echo(json.dumps({"seed": seed, "rows": rows, "failed": [r["id"] for r in bad]}))
         return 1 if bad else 0
     _print(rows)
-    for row in bad:
-        if row["counterexample"] is not None:
-            click.echo(f"\n{row['id']}: smallest counterexample, written to {row['file']}")
-            click.echo(json.dumps(row["counterexample"], indent=1))
-            click.echo(f"replay it: rankfall numeric check --replay {row['file']}")
+    for line in (r for r in bad if r["counterexample"] is not None):
+        click.echo(f"\n{line['id']}: smallest counterexample, written to {line['file']}")
+        click.echo(json.dumps(line["counterexample"], indent=1))
+        click.echo(f"replay it: rankfall numeric check --replay {line['file']}")
     total = sum(r["examples"] for r in rows)
     click.echo(f"{len(rows)} properties, {total} examples, {len(bad)} unexpected (seed {seed})")
     return 1 if bad else 0
