@@ -1,8 +1,9 @@
-"""Ranks with a tolerance, exactly: the singular values of monomial matrices are their entries.
+"""Ranks with a tolerance, counted exactly where a Gram matrix is diagonal.
 
-A matrix with at most one non-zero in each row and column has the absolute values of its entries as its
-singular values, so ``relative(eps)`` and ``absolute(tau)`` are counted exactly there. Such matrices
-are closed under products and suffice to refute what is false of these notions (theory.md, section 2).
+Where ``M^T M`` or ``M M^T`` is diagonal its entries are the squared singular values, so ``relative(eps)``
+and ``absolute(tau)`` are rational arithmetic. Monomial matrices (one non-zero a row and column at most)
+are such, are closed under products, and suffice to refute what is false of these notions
+(theory.md, section 2).
 """
 
 from __future__ import annotations
@@ -52,18 +53,22 @@ def rank_function(notion: Notion) -> RankFunction:
     limit, relative = threshold(notion), notion.name == "relative"
 
     def count(m: Matrix) -> int:
-        values = _singular_values(m)
-        least = limit * max(values, default=Fraction(0)) if relative else limit
-        return sum(1 for x in values if x >= least)
+        values = _squared_singular_values(m)
+        least = limit**2 * max(values, default=Fraction(0)) if relative else limit**2
+        return sum(1 for x in values if x and x >= least)
 
     return count
 
 
-def _singular_values(m: Matrix) -> list[Fraction]:
-    lines = [*m.entries, *zip(*m.entries, strict=True)]
-    if any(sum(1 for x in line if x) > 1 for line in lines):
-        raise UnsupportedError("singular values are counted exactly for monomial matrices only")
-    return [abs(Fraction(x)) for row in m.entries for x in row if x]
+def _squared_singular_values(m: Matrix) -> list[Fraction]:
+    turned = rational.transpose(m)
+    for gram in (rational.multiply(turned, m), rational.multiply(m, turned)):
+        entries = gram.entries
+        if not any(x for i, row in enumerate(entries) for j, x in enumerate(row) if i != j):
+            return [Fraction(row[i]) for i, row in enumerate(entries)]
+    raise UnsupportedError(
+        "ranks with a tolerance are counted exactly where a Gram matrix is diagonal only"
+    )
 
 
 def sample_monomial(

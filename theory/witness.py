@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -112,10 +112,8 @@ def _drop(statement: Statement, witness: Witness, symbol: sp.Symbol, k: int) -> 
     return Witness(out, dims)
 
 
-def to_json(
-    statement: Statement, witness: Witness, *, rank: Callable[[Matrix], int] = rational.rank
-) -> dict[str, Any]:
-    """The witness as data, with every rank that the statement speaks of (in its notion: ``rank``)."""
+def to_json(statement: Statement, witness: Witness) -> dict[str, Any]:
+    """The witness as data, with every rank that the statement speaks of (in its notion)."""
     sizes = {n: (m.rows, m.cols) for n, m in witness.matrices.items()}
     values = bind(statement, sizes, witness.dims)
     rank = rank_function(statement.notion)
