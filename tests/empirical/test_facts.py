@@ -157,6 +157,23 @@ def test_a_stride_two_pointwise_convolution_reads_a_quarter():
     assert bound.upper == 4  # theory.md: 1 -> 4 channels on 4 x 4 has rank 4
 
 
+@pytest.mark.parametrize(
+    ("pool", "size", "expected"),
+    [
+        (nn.AvgPool2d(3, 1, 1), 14, 169),  # theory.md: (N-1)^2 when N = 2 mod 3
+        (nn.AvgPool2d(3, 1, 1), 13, 169),
+        (nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False), 7, 16),
+        (nn.AvgPool2d((2, 3), (1, 2)), 6, 10),
+    ],
+)
+def test_average_pools_have_their_operators_rank(pool, size, expected):
+    model = nn.Sequential(pool).double().eval()
+    (bound,) = audit(facts(model, (1, size, size), taps=["0"]), size * size)
+    basis = torch.eye(size * size, dtype=torch.float64).reshape(-1, 1, size, size)
+    assert bound.upper == bound.lower == expected
+    assert int(torch.linalg.matrix_rank(pool(basis).flatten(1))) == expected
+
+
 def test_strangers_are_opaque_and_say_so():
     class Strange(nn.Module):
         def forward(self, x):
