@@ -8,8 +8,10 @@ abbreviations are unfolded and the matrix hypotheses (``A*A == A``) are used as 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 from theory.errors import UnsupportedError
 
@@ -286,3 +288,12 @@ def to_json(a: Block) -> dict[str, object]:
             [{" ".join(w): str(c) for w, c in sorted(p.items())} for p in row] for row in a.cells
         ],
     }
+
+
+def from_json(data: Mapping[str, Any]) -> Block:
+    """A block from ``to_json``."""
+    cells = tuple(
+        tuple({tuple(w.split()): Fraction(c) for w, c in cell.items()} for cell in row)
+        for row in data["cells"]
+    )
+    return Block(tuple(data["rows"]), tuple(data["cols"]), cells)

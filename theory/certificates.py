@@ -140,13 +140,6 @@ class Checker:
         terms = ((j, i, tuple(flip[x] for x in w[::-1])) for i, j, w in self.reduce(a.cells))
         return Matrix(a.cols, a.rows, dict(zip(terms, self.reduce(a.cells).values(), strict=True)))
 
-    def join(self, a: Matrix, b: Matrix, diagonal: bool) -> Matrix:
-        """``a`` over ``b``, or on the diagonal with it."""
-        _need(diagonal or a.cols == b.cols, f"a stack of {a[:2]} and {b[:2]}")
-        right = len(a.cols) if diagonal else 0
-        lower = {(i + len(a.rows), j + right, w): c for (i, j, w), c in b.cells.items()}
-        return Matrix(a.rows + b.rows, a.cols + b.cols if diagonal else a.cols, a.cells | lower)
-
     def rank(self, m: Matrix, c: Fraction | int = 1) -> list[tuple[Any, Fraction]]:
         """``c * rank(m)`` as a term of a form; equal matrices have equal keys."""
         return [((m.rows, m.cols, frozenset(self.reduce(m.cells).items())), Fraction(c))]
@@ -172,8 +165,6 @@ class Checker:
             return collect(r(m[1]) + r(self.times(*m), -1))
         if rule == "sum":
             return collect(r(m[0]) + r(m[1]) + r(self.plus(m[0], m[1]), -1))
-        if rule == "diagonal":
-            return collect(r(self.join(m[0], m[1], True)) + r(m[0], -1) + r(m[1], -1))
         if rule == "transpose":
             return collect(r(m[0]) + r(self.turn(m[0]), -1))
         if rule in ("rows", "columns"):
@@ -187,10 +178,7 @@ class Checker:
             _need(not self.reduce(m[0].cells), "not a zero matrix")
         if rule in ("zero", "positive"):
             return collect(r(m[0], -1 if rule == "zero" else 1))
-        _need(rule == "submodular", f"unknown rule {rule!r}")
-        x, y, p, q = m
-        _need(r(self.times(p, x)) == r(self.times(q, y)), "no common rows")
-        return collect(r(x) + r(y) + r(self.join(x, y, False), -1) + r(self.times(p, x), -1))
+        raise CertificateError(f"the certificate is refused: unknown rule {rule!r}")
 
 
 def check(certificate: Mapping[str, Any]) -> None:

@@ -102,7 +102,7 @@ def _solve(rows: list[Row], target: Vector) -> list[Fraction] | None:
     names.discard("")
     system = []
     for name in names:
-        line = [Fraction({**r.ranks, **r.dims}.get(name, 0)) for r in rows]  # type: ignore[dict-item]
+        line = [r.ranks.get(name, r.dims.get(name, Fraction(0))) for r in rows]  # type: ignore[call-overload]
         system.append([*line, target.get(name, Fraction(0))])
     pivots: list[int] = []
     for j in range(len(rows)):

@@ -18,6 +18,7 @@ from theory.blocks import (
     ONE,
     Algebra,
     Block,
+    Poly,
     add,
     hstack,
     identity,
@@ -117,8 +118,8 @@ class _Builder:
             for r, line in zip(rows, names, strict=True):
                 for c, part in zip(cols, line, strict=True):
                     self.algebra.shapes[part] = (r, c)
-            cells = tuple(tuple({(x,): ONE} for x in line) for line in names)
-            self.symbols[name] = Block(rows, cols, cells)
+            cells: list[tuple[Poly, ...]] = [tuple({(x,): ONE} for x in line) for line in names]
+            self.symbols[name] = Block(rows, cols, tuple(cells))
         self.maps = dict(self.algebra.shapes)
 
     def block(self, e: sp.MatrixExpr) -> Block:
