@@ -104,7 +104,7 @@ def words(form: LinearForm) -> Iterator[tuple[str, ...] | None]:
 
 def read_chain(statement: Statement) -> Chain | None:
     """The chains of a statement; None if its terms are no products along simple paths."""
-    if statement.equations:
+    if statement.equations or not statement.matrices:
         return None
     follows: dict[str, str] = {}
     seen: list[str] = []

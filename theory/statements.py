@@ -274,12 +274,22 @@ def _atom(node: Node, text: str, typer: Typer) -> Form:
     if kind == "name":
         return {scalar_symbol(node.value): sign}
     if kind == "rank":
-        matrix = typer.matrix(node.parts[0], text)
+        matrix = _without_scalar(typer.matrix(node.parts[0], text))
         return {} if matrix.is_ZeroMatrix else {Rank(matrix): sign}
     if kind in ("rows", "cols"):
         shape = typer.shape(node.parts[0], text)
         return _dimension(typer.dim(shape[0 if kind == "rows" else 1]))
     raise ParseError(text, node.place, f"{kind} is not allowed in a statement about ranks here")
+
+
+def _without_scalar(matrix: sp.MatrixExpr) -> sp.MatrixExpr:
+    """``M`` for ``c M``, c a non-zero number: they have the same rank over the reals."""
+    if not isinstance(matrix, sp.MatMul) or isinstance(matrix.args[0], sp.MatrixExpr):
+        return matrix
+    c, *rest = matrix.args
+    if c == 0:
+        return sp.ZeroMatrix(*matrix.shape)
+    return _without_scalar(rest[0] if len(rest) == 1 else sp.MatMul(*rest))
 
 
 def _dimension(expr: sp.Expr) -> Form:
