@@ -12,6 +12,7 @@ from collections.abc import Callable
 from numeric import limit_properties as limits
 from numeric import spectral_properties as spectral
 from numeric.cases import Outcome, Property, PropertyResult, search
+from numeric.network_properties import ON_NETWORKS
 from theory.catalogue import CATALOGUE, Entry, entry
 from theory.errors import InputError
 
@@ -68,7 +69,10 @@ def property_for(row: Entry, variant: int | None = None) -> Property:
         "loss_law": statements.loss_law,
         "structural_impetus": statements.loss_law,
     }
-    return makers.get(row.property, statements.from_entry)(row, variant)
+    made = makers.get(row.property, statements.from_entry)(row, variant)
+    if variant is None and row.property in ON_NETWORKS:
+        return statements.joined(made, ON_NETWORKS[row.property]())
+    return made
 
 
 def run_property(

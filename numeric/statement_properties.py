@@ -131,7 +131,7 @@ def from_entry(entry: Entry, variant: int | None) -> Property:
     return statement_property(name, (false.text,), false.given, parse_notion(false.notion))
 
 
-def _joined(first: Property, second: Property) -> Property:
+def joined(first: Property, second: Property) -> Property:
     """Examples of either property, each checked by its own check."""
     tagged = first.strategy.map(lambda c: (first, c)) | second.strategy.map(lambda c: (second, c))
     return Property(first.id, tagged, lambda case: case[0].check(case[1]), first.inequality)
@@ -153,7 +153,7 @@ def kronecker(entry: Entry, variant: int | None) -> Property:
         shown = {"ranks": [r, s], "A": fractions(a), "B": fractions(c)}
         return Outcome(kron(a, c).rank() == r * s, None, shown)
 
-    return _joined(statements, Property(entry.id, decoded(48, decode), check, False))
+    return joined(statements, Property(entry.id, decoded(48, decode), check, False))
 
 
 def lost_directions(J: Matrix, F: Matrix) -> int:
@@ -188,7 +188,7 @@ def loss_law(entry: Entry, variant: int | None) -> Property:
         shown = {"J": fractions(J), "F": fractions(F), "loss": loss, "killed": killed}
         return Outcome(loss == killed, None, shown)
 
-    return _joined(statements, Property(entry.id, decoded(64, decode), check, False))
+    return joined(statements, Property(entry.id, decoded(64, decode), check, False))
 
 
 def completeness(entry: Entry, variant: int | None) -> Property:
@@ -216,4 +216,4 @@ def completeness(entry: Entry, variant: int | None) -> Property:
             good = good and not possible
         return Outcome(good, None, shown | {"raised": list(at)})
 
-    return _joined(statements, Property(entry.id, chains(), check, False))
+    return joined(statements, Property(entry.id, chains(), check, False))
