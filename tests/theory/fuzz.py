@@ -98,6 +98,8 @@ class Writer:
 
 def statement(rng: random.Random) -> Draw:
     """A random statement: true by construction one time in three, else damaged."""
+    if rng.random() < 0.2:
+        return chain(rng)
     writer = Writer(rng)
     terms = writer.lemma()
     if rng.random() < 0.4:
@@ -114,12 +116,32 @@ def statement(rng: random.Random) -> Draw:
     left = " + ".join(t for c, t in terms if c > 0) or "0"
     right = " + ".join(t for c, t in terms if c < 0) or "0"
     given: tuple[str, ...] = ()
+    if rng.random() < 0.1 and len(terms) > 2:
+        side = [t for c, t in terms if c < 0]
+        right = f"{rng.choice(['min', 'max'])}({', '.join(side)})" if len(side) > 1 else right
     squares = [name for name, (r, c) in writer.used.items() if r == c]
     if squares and rng.random() < 0.2:
         name = rng.choice(squares)
-        given = (rng.choice([f"{name}*{name} == {name}", f"{name}*{name} == 0"]),)
+        texts = [f"{name}*{name} == {name}", f"{name}*{name} == 0", f"rank({name}) <= 1"]
+        given = (rng.choice(texts),)
     names = {n: t for n, t in writer.used.items() if n in f"{left} {right} {given}"}
     return Draw(f"{left} >= {right}", given, names)
+
+
+def chain(rng: random.Random) -> Draw:
+    """A random linear inequality in the ranks of a chain of three maps, some with min or max."""
+    types: dict[str, Type] = {"J1": ("m", "n"), "J2": ("n", "m"), "J3": ("m", "n")}
+    pieces = ["J1", "J2", "J3", "J2*J1", "J3*J2", "J3*J2*J1"]
+    size = rng.choice(["rows(J1)", "cols(J1)", "rows(J3)"])
+    count = rng.randint(1, 3)
+    left = rng.sample([f"rank({p})" for p in pieces] + [size], count)
+    right = rng.sample([f"rank({p})" for p in pieces], count)
+    if rng.random() < 0.3 and count > 1:
+        ends = [f"{rng.choice(['min', 'max'])}({', '.join(side)})" for side in (left, right)]
+    else:
+        ends = [" + ".join(side) for side in (left, right)]
+    text = f"{ends[0]} {rng.choice(['>=', '>=', '<=', '=='])} {ends[1]}"
+    return Draw(text, (), {n: t for n, t in types.items() if n in text})
 
 
 def matrices(rng: random.Random, draw: Draw) -> dict[str, Sized]:
@@ -127,6 +149,10 @@ def matrices(rng: random.Random, draw: Draw) -> dict[str, Sized]:
     dims = {"n": rng.randint(1, 3), "m": rng.randint(1, 4)}
     found = {n: matrix(rng, dims[r], dims[c]) for n, (r, c) in draw.types.items()}
     for text in draw.given:
+        if text.startswith("rank("):
+            name = text[5 : text.index(")")]
+            found[name] = rank_one(rng, found[name].rows, found[name].cols)
+            continue
         name, size = text.partition("*")[0], found[text.partition("*")[0]].rows
         found[name] = (nilpotent if text.endswith("0") else idempotent)(rng, size)
     return found
@@ -144,11 +170,16 @@ def matrix(rng: random.Random, rows: int, cols: int) -> Sized:
         shift = [[int(j == i + 1) for j in range(cols)] for i in range(rows)]
         return Sized(rows, cols, shift)
     if roll < 0.6:
-        u = [rng.randint(-1, 1) for _ in range(rows)]
-        v = [rng.randint(-1, 1) for _ in range(cols)]
-        return Sized(rows, cols, [[a * b for b in v] for a in u])
+        return rank_one(rng, rows, cols)
     choices = [-1, 0, 0, 1, 1, 2]
     return Sized(rows, cols, [[rng.choice(choices) for _ in range(cols)] for _ in range(rows)])
+
+
+def rank_one(rng: random.Random, rows: int, cols: int) -> Sized:
+    """A column times a row, so rank at most 1."""
+    u = [rng.randint(-1, 1) for _ in range(rows)]
+    v = [rng.randint(-1, 1) for _ in range(cols)]
+    return Sized(rows, cols, [[a * b for b in v] for a in u])
 
 
 def idempotent(rng: random.Random, n: int) -> Sized:
