@@ -190,6 +190,10 @@ def _scalar_names(node: Node) -> set[str]:
 def _shapes(node: Node, text: str, typer: Typer) -> None:
     """Infer the shapes of every matrix in a statement."""
     if node.kind in ("<=", ">=", "==", "<", ">") and is_matrix(node):
+        for one, other in (node.parts, node.parts[::-1]):
+            if not is_matrix(one) and (node.kind != "==" or scalar_value(one) != 0):
+                what = "a number is compared with a matrix: write rank(...)"
+                raise ParseError(text, other.place, what)
         if node.kind != "==":
             raise ParseError(
                 text, node.place, "matrices are compared with ==, ranks with <= and >="
