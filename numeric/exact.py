@@ -77,7 +77,8 @@ def certified_rank(
         modulus = random_prime() if prime is None else _checked(prime)
         part = integers
         if timeout is not None:
-            part = _leading(integers, *affordable_size(integers, modulus, timeout / 2))
+            third = (timeout - (time.perf_counter() - start)) / 3
+            part = _leading(integers, *affordable_size(integers, modulus, third))
         rows, columns = pivots(part, modulus)
         kernel, note = None, ""
         if part is not integers:

@@ -18,7 +18,7 @@ import numpy as np
 from theory.errors import InputError, UnsupportedError
 
 #: a matrix with more entries is not read: exact arithmetic on it would take days
-MAX_ENTRIES = 20_000_000
+MAX_ENTRIES = 10_000_000
 _NUMBER = re.compile(r"[+-]?(\d+(/\d+)?|(\d+\.\d*|\.\d+|\d+)([eE][+-]?\d{1,4})?)")
 _NUMPY_TYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2",

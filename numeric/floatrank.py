@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -48,13 +50,14 @@ def float_matrix(matrix: Any) -> np.ndarray[Any, Any] | None:
     return np.array(rows, dtype=np.float64).reshape(len(rows), -1 if rows and rows[0] else 0)
 
 
-def float_ranks(matrix: Any, lower: int, upper: int) -> list[FloatRank]:
+def float_ranks(matrix: Any, lower: int, upper: int, *, limit: float = 60.0) -> list[FloatRank]:
     """Numpy's and torch's answers at their defaults, each explained where it is not exact.
 
     Args:
         matrix: as ``numeric.files.read_matrix`` returns it, shape (rows, columns).
         lower: proved lower bound of the exact rank.
         upper: proved upper bound of the exact rank.
+        limit: seconds that an SVD may take by estimate; beyond it no answer is given.
     """
     import torch
 
@@ -62,6 +65,11 @@ def float_ranks(matrix: Any, lower: int, upper: int) -> list[FloatRank]:
     if array is None:
         why = "an entry is larger than float64 can hold"
         return [FloatRank(name, "relative", "float64", None, why) for name in ("numpy", "torch")]
+    estimate = _svd_estimate(array)
+    if estimate > limit:
+        why = f"not asked: an SVD would take about {estimate:.2g} s (estimate), the limit is {limit:g}"
+        kind = str(array.dtype)
+        return [FloatRank(name, "relative", kind, None, why) for name in ("numpy", "torch")]
     eps = float(np.finfo(array.dtype).eps)
     notion = f"relative({max(array.shape, default=0) * eps:.3g})"
     found = []
@@ -77,6 +85,22 @@ def float_ranks(matrix: Any, lower: int, upper: int) -> list[FloatRank]:
     return found
 
 
+def _svd_estimate(array: np.ndarray[Any, Any]) -> float:
+    """Seconds of an SVD, scaled from a corner's by rows * columns * min(rows, columns)."""
+    corner = array[:256, :256]
+    if corner.shape == array.shape:
+        return 0.0
+    once = math.inf
+    for _ in range(3):  # the first call also loads the library
+        start = time.perf_counter()
+        np.linalg.svd(corner, compute_uv=False)
+        once = min(once, time.perf_counter() - start)
+    work = [
+        float(rows * columns * min(rows, columns)) for rows, columns in (array.shape, corner.shape)
+    ]
+    return once * work[0] / work[1]
+
+
 def _why(matrix: Any, array: np.ndarray[Any, Any], answer: int, lower: int, upper: int) -> str:
     rounded = _rank_after_rounding(matrix, array)
     if rounded is not None and not lower <= rounded <= upper:
@@ -86,7 +110,8 @@ def _why(matrix: Any, array: np.ndarray[Any, Any], answer: int, lower: int, uppe
     if answer < lower:
         return (
             f"singular values {answer + 1} to {lower} are not zero but below the cut-off "
-            f"{cut:.2g} of the largest (number {answer + 1}: {values[answer] / values[0]:.2g})"
+            f"{cut:.2g} of the largest (number {answer + 1}: {values[answer] / values[0]:.1g}, as far "
+            "as float64 can tell)"
         )
     return (
         f"singular values {upper + 1} to {answer} are exactly zero; rounding within the "

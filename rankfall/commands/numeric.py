@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
@@ -36,6 +39,18 @@ class _Group(click.Group):
 @click.group(cls=_Group)
 def command() -> None:
     """Exact ranks, property checks on small networks, barcodes."""
+
+
+@contextmanager
+def _working(text: str, *, quiet: bool) -> Iterator[None]:
+    """A spinner on standard error while the work lasts, on a terminal only."""
+    if quiet or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(text):
+        yield
 
 
 @command.command("rank")
@@ -87,10 +102,11 @@ def rank(
         result = CertifiedRank.from_witness(witness, len(rows), columns)
         replay(matrix, result)
     else:
-        result = certified_rank(matrix, timeout=timeout)
+        with _working(f"exact rank of {file.name}, at most {timeout:g} s", quiet=as_json):
+            result = certified_rank(matrix, timeout=timeout)
     if certificate is not None:
         certificate.parent.mkdir(parents=True, exist_ok=True)
         certificate.write_text(result.witness.to_json() + "\n")
-    data = as_data(file, matrix, result, replayed=witness_file is not None)
+    data = as_data(file, matrix, result, replayed=witness_file is not None, limit=timeout)
     click.echo(json.dumps(data) if as_json else as_text(data))
     return 0 if result.complete else 3

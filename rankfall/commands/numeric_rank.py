@@ -10,7 +10,9 @@ from numeric.certificate import CertifiedRank
 from numeric.floatrank import float_ranks
 
 
-def as_data(file: Path, matrix: Any, result: CertifiedRank, *, replayed: bool) -> dict[str, Any]:
+def as_data(
+    file: Path, matrix: Any, result: CertifiedRank, *, replayed: bool, limit: float
+) -> dict[str, Any]:
     """The result with numpy's and torch's answers beside it, ready for JSON."""
     return {
         "schema": 1,
@@ -28,7 +30,9 @@ def as_data(file: Path, matrix: Any, result: CertifiedRank, *, replayed: bool) -
         "replayed": replayed,
         "seconds": result.seconds,
         "note": result.note,
-        "float": [vars(answer) for answer in float_ranks(matrix, result.lower, result.upper)],
+        "float": [
+            vars(answer) for answer in float_ranks(matrix, result.lower, result.upper, limit=limit)
+        ],
     }
 
 
