@@ -1,0 +1,69 @@
+"""What was measured: the part of a record that does not depend on the measurement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from empirical.records import Record
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network, its weights, its data and the place in it.
+
+    Attributes:
+        model: model name; ``weights`` and ``data`` are content hashes.
+        tap: where; ``tap_index`` its place in forward order.
+        shape: shape of one sample there.
+        dtype: precision of the forward pass.
+        device: where it ran.
+        seed: seed of everything random.
+        extra: goes into every record (``image_name``, ``kind``, ``control``, ...).
+    """
+
+    model: str = "-"
+    weights: str = "-"
+    data: str = "-"
+    tap: str = "-"
+    tap_index: int = 0
+    separator: bool = True
+    shape: tuple[int, ...] = ()
+    dtype: str = "float64"
+    device: str = "cpu"
+    seed: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def record(
+        self,
+        measurement: str,
+        notion: str,
+        value: float | None,
+        *,
+        low: float | None = None,
+        high: float | None = None,
+        tolerance: float | None = None,
+        directions: int = 0,
+        known: str = "measured",
+        seconds: float = 0.0,
+        settings: dict[str, Any] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> Record:
+        """One number about this subject; its interval is the number itself unless given."""
+        return Record(
+            measurement=measurement, model=self.model, weights=self.weights, image=self.data,
+            tap=self.tap, tap_index=self.tap_index, separator=self.separator, shape=self.shape,
+            directions=directions, notion=notion, tolerance=tolerance, value=value,
+            low=value if low is None else low, high=value if high is None else high, known=known,
+            dtype=self.dtype, device=self.device, seconds=round(seconds, 3), seed=self.seed,
+            settings=settings or {}, versions=versions(), extra=self.extra | (extra or {}),
+        )  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that the numbers depend on."""
+    import torch
+
+    return {"torch": torch.__version__, "numpy": np.__version__}
