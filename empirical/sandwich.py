@@ -177,7 +177,8 @@ def _principle(records: Sequence[Record]) -> Decision:
     if doubt:
         return UNDECIDED, f"{doubt}; a float spectrum bounds no exact rank from above", known[-1][0]
     if all(r.low == r.high and r.known.startswith("proved") for _, r in known):
-        return HOLDS, f"exact ranks {chain}, each proved", known[-1][0]
+        how = max((r.known for _, r in known), key=len)
+        return HOLDS, f"exact ranks {chain}, {how}", known[-1][0]
     return HOLDS, f"lower ends {chain}, none above an earlier upper end", known[-1][0]
 
 

@@ -6,6 +6,7 @@ last record says that it is done, so that a run that was killed goes on with the
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from empirical.runs import Run
 from theory.errors import InputError, UnsupportedError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from empirical.models import LoadedModel
     from empirical.profile import Profile
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 EFFICIENTNET = "tf_efficientnet_lite0"
 #: the paper's threshold, and the resolution of the official code's float32
 EPS = (1e-3, 2.0**-23)
+#: the images of the measurements over a data set
+HELD_OUT = "held-out digits"
 #: bytes of live tangents; with the process's own the peak stays below 4 GB
 MEMORY = 3 << 29
 #: layer norm and GELU have no exact slopes
@@ -37,7 +40,8 @@ class Item:
         model: a name for ``empirical.models.load``.
         image: an embedded photograph, or ``digit 0`` for the first held-out digit.
         patch: side of the central patch that varies; None for all pixels.
-        field: ``audit``, ``float64``, ``exact`` or ``family``.
+        field: ``audit``, ``float64``, ``exact`` or ``family``; or a measurement of the last
+            features over many images: ``classification``.
     """
 
     model: str
@@ -56,14 +60,15 @@ def work_list(photographs: tuple[str, ...], patch: int) -> tuple[Item, ...]:
             raise InputError(
                 f"no embedded photograph is called {name!r}; there are {', '.join(EMBEDDED)}"
             )
-    places: list[tuple[str, str, int | None]] = [(name, "digit 0", None) for name in NAMES]
-    places += [(EFFICIENTNET, name, patch) for name in photographs]
+    places: list[tuple[str, str, int | None]]
+    places = [(EFFICIENTNET, name, patch) for name in photographs]
+    places += [(name, "digit 0", None) for name in NAMES]
     return tuple(
         Item(model, image, side, field)
         for model, image, side in places
         for field in ("audit", "float64", "exact", "family")
         if field != "exact" or model in PIECEWISE_LINEAR
-    )
+    ) + tuple(Item(name, HELD_OUT, None, "classification") for name in NAMES)
 
 
 def done_record(item: Item, seed: int, seconds: float = 0.0, **extra: Any) -> Record:
@@ -96,13 +101,15 @@ class Networks:
         if self.run.has(done_record(item, self.seed).key):
             return
         loaded = self.model(item.model)
-        image = self.image(item, loaded)
         started = time.perf_counter()
         notes: tuple[str, ...] = ()
         peak = 0
-        if item.field == "audit":
-            records = self._audit(item, loaded, image)
+        if item.field == "classification":
+            records = self._classification(loaded)
+        elif item.field == "audit":
+            records = self._audit(item, loaded, self.image(item, loaded))
         else:
+            image = self.image(item, loaded)
             profile = self._profile(item, loaded, image, tell)
             records, notes, peak = list(profile.records), profile.notes, profile.peak_bytes
             if item.field == "float64":
@@ -153,6 +160,23 @@ class Networks:
         except UnsupportedError as error:  # absent, and said so; never a number
             return Profile((), {}, 0, 0.0, (f"{item.field}: UNSUPPORTED: {error}",))
 
+    def _classification(self, loaded: LoadedModel) -> list[Record]:
+        """The classification dimension of the features that the head sees."""
+        from empirical.classification import measure
+        from empirical.digits import digits_data
+        from empirical.images import pixel_hash
+        from empirical.subject import Subject
+
+        data = digits_data()
+        features, head = last_features(loaded.model, data.test_x)
+        tap = next(tap for tap in loaded.taps if tap.kind == "pooled")
+        found = measure(features, head.weight, head.bias, data.test_y, seed=self.seed)
+        subject = Subject(
+            model=loaded.name, weights=loaded.weights, data=pixel_hash(data.test_x), tap=tap.name,
+            tap_index=tap.index, shape=tuple(features.shape[1:]), seed=self.seed,
+        )  # fmt: skip
+        return list(found.records(subject))
+
     def _audit(self, item: Item, loaded: LoadedModel, image: Tensor) -> list[Record]:
         """Structural bounds at every tap, proved by the audit for the image's own pattern."""
         import torch
@@ -192,6 +216,30 @@ class Networks:
                 )
             )  # fmt: skip
         return records
+
+
+def last_features(model: nn.Module, x: Tensor) -> tuple[Tensor, nn.Linear]:
+    """What a network's own linear head sees, float64 [samples, width], and that head.
+
+    Raises:
+        UnsupportedError: the network's classifier is not one linear layer.
+    """
+    import torch
+    from torch import nn
+
+    runner = copy.deepcopy(model).double()
+    getter = getattr(runner, "get_classifier", None)
+    head = getter() if callable(getter) else None
+    if not isinstance(head, nn.Linear):
+        raise UnsupportedError(f"the classifier is {type(head).__name__}, not one linear layer")
+    seen: list[Tensor] = []
+    handle = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(1)))
+    try:
+        with torch.no_grad():
+            runner(x.double())
+    finally:
+        handle.remove()
+    return seen[0], head
 
 
 def _shapes(model: Any, image: Tensor) -> list[tuple[str, tuple[int, ...]]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from empirical.expected import exit_status, shortfalls
 from empirical.records import Record
 from empirical.report import page, table_csv
 from empirical.runs import Run, peak_bytes
@@ -78,7 +79,7 @@ class Outcome:
     @property
     def status(self) -> int:
         """Exit status: 1 for something missed, then 3 for something undecided, else 0."""
-        return 1 if self.missed else 3 if self.undecided else 0
+        return exit_status(self.missed, self.undecided)
 
 
 def verify(run: Run, options: Options, progress: Progress) -> Outcome:
@@ -114,31 +115,11 @@ def conclude(run: Run, seconds: float) -> Outcome:
     verdicts = judge(records)
     missed, undecided = shortfalls(records, verdicts)
     peak = peak_bytes()
-    status = 1 if missed else 3 if undecided else 0
+    status = exit_status(missed, undecided)
     run.finish(seconds=round(seconds, 1), peak_bytes=peak, status=status)
     run.write("records.csv", table_csv(records))
     path = run.write("report.html", page(records, run.info))
     return Outcome(records, verdicts, missed, undecided, seconds, peak, path)
-
-
-def shortfalls(
-    records: tuple[Record, ...], verdicts: tuple[ClaimVerdict, ...]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What was expected and missed, and what was asked for and stayed undecided."""
-    missed = [f"{v.claim} on {v.model} at {v.tap}: {v.why}" for v in verdicts if v.failure]
-    undecided: list[str] = []
-    for r in records:
-        if r.measurement == "prove" and not r.extra["ok"]:
-            text = f"{r.tap}: {r.extra['verdict']}: {r.extra['statement']} ({r.extra['reason']})"
-            decided = r.extra["verdict"] in ("PROVED", "REFUTED")
-            (missed if decided else undecided).append(text)
-        elif r.measurement == "property" and not r.extra["ok"]:
-            missed.append(f"property of {r.tap}: {r.extra['summary']}")
-        elif r.measurement == "item":
-            for note in r.extra.get("notes", ()):
-                if "UNSUPPORTED" in note:
-                    undecided.append(f"{r.model}: {note}")
-    return tuple(missed), tuple(undecided)
 
 
 def _train(progress: Progress) -> None:

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from empirical.expected import shortfalls
 from empirical.records import Record
 from empirical.report.plots import rank_by_depth
 from empirical.report.rows import COLUMNS, cells, networks, number, theory_rows
 from empirical.sandwich import CLAIMS, judge
 
-_SHOWN_ELSEWHERE = ("jacobian", "prove", "property", "audit")
+_SHOWN_ELSEWHERE = ("jacobian", "prove", "property", "item")
 _CSV = (
     "measurement", "model", "weights", "image", "tap", "tap_index", "separator", "shape",
     "directions", "notion", "tolerance", "value", "low", "high", "known", "dtype", "device",
@@ -38,6 +39,7 @@ def page(records: Sequence[Record], info: Mapping[str, Any]) -> str:
         if (mine := [v for v in verdicts if v.claim == claim])
     ]
     theory = theory_rows(records)
+    missed, undecided = shortfalls(records, verdicts)
     environment = Environment(autoescape=True, trim_blocks=False)
     template = environment.from_string(Path(__file__).with_name("page.html.j2").read_text())
     return template.render(
@@ -46,7 +48,8 @@ def page(records: Sequence[Record], info: Mapping[str, Any]) -> str:
         networks=[(n, rank_by_depth(n)) for n in networks(records)],
         others=[r for r in records if r.measurement not in _SHOWN_ELSEWHERE],
         theory=theory,
-        failures=sum(v.failure for v in verdicts) + sum(not row.ok for row in theory),
+        missed=missed,
+        undecided=undecided,
         columns=COLUMNS,
         cells=cells,
         number=number,

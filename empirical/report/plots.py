@@ -39,16 +39,19 @@ def rank_by_depth(network: Network, title: str | None = None) -> str:
         figure = Figure(figsize=(5.0, 4.0), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
-        for label, colour, marker, style, read in _LINES:
+        # lines that coincide stay visible: each is drawn thinner, on top of the one before
+        widths, sizes = (7, 4.5, 3.2, 2.4, 1.6, 1), (0, 10, 8.5, 6.5, 5, 3)
+        for (label, colour, marker, style, read), width, size in zip(
+            _LINES, widths, sizes, strict=True
+        ):
             points = [(i, r) for i, row in enumerate(rows) if (r := read(row)) is not None]
             if not points:
                 continue
             x = [i for i, _ in points]
             y = [r.value or 0.0 for _, r in points]
             axes.plot(
-                x, y, color=colour, marker=marker, linestyle=style, label=label, markersize=4,
-                linewidth=3 if not marker else 1.4, drawstyle="default",
-                alpha=0.6 if not marker else 1,
+                x, y, color=colour, marker=marker, linestyle=style, label=label, markersize=size,
+                linewidth=width, alpha=1 if marker else 0.5,
             )  # fmt: skip
             low = [v if r.low is None else r.low for (_, r), v in zip(points, y, strict=True)]
             high = [v if r.high is None else r.high for (_, r), v in zip(points, y, strict=True)]

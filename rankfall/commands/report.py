@@ -17,6 +17,7 @@ def command(run: Path, as_json: bool) -> int:
     Nothing is measured: what the records say is all that is shown. Exit status: 1 where a proved
     statement is contradicted or an expected verdict is missed, 3 undecided, 2 no run folder.
     """
+    from empirical.expected import exit_status, shortfalls
     from empirical.report import page, table_csv
     from empirical.report.plots import rank_by_depth
     from empirical.report.rows import networks
@@ -24,12 +25,11 @@ def command(run: Path, as_json: bool) -> int:
     from empirical.sandwich import judge
     from rankfall.results import as_json as to_json
     from rankfall.results import show
-    from rankfall.verify import shortfalls
 
     records, info = read_records(run), read_info(run)
     verdicts = judge(records)
     missed, undecided = shortfalls(records, verdicts)
-    status = 1 if missed else 3 if undecided else 0
+    status = exit_status(missed, undecided)
     path = write_whole(run, "report.html", page(records, info).encode())
     write_whole(run, "records.csv", table_csv(records).encode())
     for network in networks(records):

@@ -59,9 +59,13 @@ def command(
     from rankfall.results import as_json as to_json
     from rankfall.results import show
     from rankfall.show import TerminalProgress
+    from rankfall.steps_networks import work_list
     from rankfall.verify import Options, verify
 
     options = Options(tuple(dict.fromkeys(photographs)), patch, examples, seed)
+    work_list(
+        options.photographs, options.patch
+    )  # a bad name is refused before anything is written
     with Run.open(out, options.command, seed, fresh=fresh) as run:
         before = len(run.records())
         if before:

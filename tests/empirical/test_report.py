@@ -25,7 +25,7 @@ INFO = {
 
 
 def proof(row: str, verdict: str, ok: bool) -> Record:
-    extra = {"verdict": verdict, "ok": ok, "statement": "s"}
+    extra = {"verdict": verdict, "ok": ok, "statement": "s", "reason": "r"}
     return record(row, 1.0, measurement="prove", separator=False, extra=extra)
 
 
@@ -56,9 +56,12 @@ def test_a_doctored_record_changes_the_page() -> None:
 
 
 def test_a_missed_proof_changes_the_page() -> None:
-    text = page([proof("frobenius", "UNKNOWN", False)], INFO)
+    text = page([proof("frobenius", "REFUTED", False)], INFO)
     assert "1 expected verdicts missed" in text
     assert "MISSED" in text
+    text = page([proof("frobenius", "UNKNOWN", False)], INFO)
+    assert "1 undecided" in text
+    assert "every expected verdict met" not in text
 
 
 def test_names_are_escaped() -> None:
