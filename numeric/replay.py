@@ -44,6 +44,8 @@ def replay(matrix: Any, certificate: CertifiedRank) -> None:
         return
     if witness.kernel is None:
         raise CertificateError(f"nothing proves the upper bound {certificate.upper}")
+    if witness.kernel.side not in ("left", "right"):
+        raise CertificateError(f"a kernel is left or right, not {witness.kernel.side!r}")
     if witness.kernel.side == "left":
         rows, columns = [list(column) for column in zip(*rows, strict=True)], len(rows)
     _check_kernel(rows, columns, witness.kernel, certificate.upper)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import sympy
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from numeric.certificate import CertifiedRank, Witness
@@ -37,6 +37,7 @@ def low_rank(draw: st.DrawFn) -> list[list[int]]:
     return (np.array(left) @ np.array(right)).tolist()
 
 
+@settings(deadline=None)  # the cores are shared
 @given(low_rank())
 def test_rank_is_sympys_and_its_witness_replays(matrix: list[list[int]]) -> None:
     result = certified_rank(matrix)
@@ -47,6 +48,7 @@ def test_rank_is_sympys_and_its_witness_replays(matrix: list[list[int]]) -> None
     replay(matrix, CertifiedRank.from_witness(again, result.rows, result.columns))
 
 
+@settings(deadline=None)  # the cores are shared
 @given(low_rank(), st.sampled_from(["lower", "upper"]))
 def test_no_witness_proves_a_wrong_bound(matrix: list[list[int]], which: str) -> None:
     result = certified_rank(matrix)
@@ -69,6 +71,7 @@ def test_replay_rejects_a_kernel_of_another_matrix(side: str) -> None:
         replay(other, result)
 
 
+@settings(deadline=None)  # the cores are shared
 @given(low_rank())
 def test_rational_matrices_of_flint_replay_on_either_side(matrix: list[list[int]]) -> None:
     rows = range(2, len(matrix) + 2)  # a denominator a row, so that scaling matters
@@ -90,6 +93,7 @@ def test_replay_rejects_repeated_pivots_and_zero_denominators() -> None:
         dataclasses.replace(witness.kernel, denominator=0),
         dataclasses.replace(witness.kernel, pivots=(0, 0)),
         dataclasses.replace(witness.kernel, block=()),
+        dataclasses.replace(witness.kernel, side="up"),
     )
     for kernel in kernels:
         forged = dataclasses.replace(result, witness=dataclasses.replace(witness, kernel=kernel))
@@ -217,3 +221,27 @@ def test_a_matrix_too_large_for_the_limit_gets_the_rank_of_a_block() -> None:
     result = certified_rank(matrix, timeout=0.01)
     assert 128 <= result.lower < result.upper == 500
     assert "block" in result.note
+
+
+def test_the_estimate_is_honest(monkeypatch: pytest.MonkeyPatch) -> None:
+    from numeric.exact import exact_kernel, pivots, random_prime
+    from numeric.limits import kernel_estimate
+
+    monkeypatch.setattr(time, "perf_counter", time.process_time)  # other work shares the cores
+    for matrix in (_product(96, 48), _product(90, 75), _product(150, 20)):
+        at = pivots(matrix, random_prime())
+        estimate = min(kernel_estimate(matrix, *at) for _ in range(2))
+        start = time.process_time()
+        exact_kernel(matrix, *at)
+        actual = time.process_time() - start
+        assert actual / 4 < estimate < 4 * actual  # measured: within 2; a timeout asks no more
+
+
+def test_float_answers_are_not_waited_for_beyond_the_limit() -> None:
+    from numeric.floatrank import float_ranks
+
+    matrix = np.eye(300)
+    assert [answer.rank for answer in float_ranks(matrix, 300, 300)] == [300, 300]
+    late = float_ranks(matrix, 300, 300, limit=1e-6)
+    assert [answer.rank for answer in late] == [None, None]
+    assert all("estimate" in answer.why for answer in late)
