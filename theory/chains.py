@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from math import lcm
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -55,6 +56,24 @@ class ChainForm:
     constant: Fraction
 
 
+def _table(
+    coefficients: Mapping[Interval, Fraction | int], n: int
+) -> tuple[np.ndarray[Any, Any], int]:
+    """V(a, b) times a common denominator (0 below the diagonal), and the denominator."""
+    numbers: list[Any] = list(coefficients.values())
+    scale = 1
+    if any(type(c) is not int for c in numbers):
+        scale = lcm(*(Fraction(c).denominator for c in numbers))
+        numbers = [int(c * scale) for c in numbers]
+    small = sum(map(abs, numbers)) < 2**62  # then no partial sum overflows int64
+    table = np.zeros((n + 1, n + 1), dtype=np.int64 if small else object)
+    if numbers:
+        at = np.array(list(coefficients))
+        table[at[:, 0], at[:, 1]] = np.array(numbers, dtype=table.dtype)
+    table = np.cumsum(np.cumsum(table[::-1], axis=0)[::-1], axis=1)
+    return np.triu(table), scale
+
+
 def interval_values(
     coefficients: Mapping[Interval, Fraction | int], n: int
 ) -> dict[Interval, Fraction | int]:
@@ -64,13 +83,7 @@ def interval_values(
         coefficients: c(i, j) for 0 <= i <= j <= n; absent ones are 0.
         n: the number of maps.
     """
-    scale = lcm(*(Fraction(c).denominator for c in coefficients.values())) if coefficients else 1
-    whole = {k: int(c * scale) for k, c in coefficients.items()}
-    small = sum(map(abs, whole.values())) < 2**62  # then no partial sum overflows int64
-    table = np.zeros((n + 1, n + 1), dtype=np.int64 if small else object)
-    for (i, j), c in whole.items():
-        table[i, j] += c
-    table = np.cumsum(np.cumsum(table[::-1], axis=0)[::-1], axis=1)
+    table, scale = _table(coefficients, n)
     a, b = np.triu_indices(n + 1)
     values = table[a, b].tolist()
     if scale != 1:
@@ -78,20 +91,37 @@ def interval_values(
     return dict(zip(zip(a.tolist(), b.tolist(), strict=True), values, strict=True))
 
 
-def decide(
-    coefficients: Mapping[Interval, Fraction | int], n: int
-) -> tuple[dict[Interval, Fraction | int], Interval | None]:
-    """Decide ``sum c(i, j) r(i, j) >= 0`` for all chains of n maps.
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """Whether ``sum c(i, j) r(i, j) >= 0`` holds for all chains.
 
-    Returns:
-        The positive multipliers of the bar counts (the proof), and the shortest interval on which the
-        form is negative (the refutation), or None where the inequality holds.
+    Attributes:
+        negative: the shortest interval on which the form is negative, or None: then it holds.
+        table: V(a, b) times ``scale``, 0 below the diagonal.
+        scale: the common denominator of the coefficients.
     """
-    values = interval_values(coefficients, n)
-    negative = [k for k, v in values.items() if v < 0]
-    if negative:
-        return {}, min(negative, key=lambda k: (k[1] - k[0], k))
-    return {k: v for k, v in values.items() if v}, None
+
+    negative: Interval | None
+    table: np.ndarray[Any, Any]
+    scale: int
+
+    def multipliers(self) -> dict[Interval, Fraction]:
+        """The proof: (a, b) -> the positive multiplier of the number of bars [a, b]."""
+        a, b = np.nonzero(self.table > 0)
+        places = zip(a.tolist(), b.tolist(), strict=True)
+        values = self.table[a, b].tolist()
+        return {k: Fraction(int(v), self.scale) for k, v in zip(places, values, strict=True)}
+
+
+def decide(coefficients: Mapping[Interval, Fraction | int], n: int) -> Decision:
+    """Decide ``sum c(i, j) r(i, j) >= 0`` for all chains of n maps, in O(n^2)."""
+    table, scale = _table(coefficients, n)
+    a, b = np.nonzero(table < 0)
+    negative = None
+    if a.size:
+        at = int(np.lexsort((a, b - a))[0])
+        negative = (int(a[at]), int(b[at]))
+    return Decision(negative, table, scale)
 
 
 def words(form: LinearForm) -> Iterator[tuple[str, ...] | None]:
@@ -165,6 +195,56 @@ def chain_form(chain: Chain, form: LinearForm) -> ChainForm | None:
         interval_values(cs, len(path)) for cs, path in zip(coefficients, chain.paths, strict=True)
     )
     return ChainForm(values, symbols, form.constant)
+
+
+def rectangles(
+    multipliers: Mapping[Interval, Fraction],
+) -> dict[tuple[int, int, int, int], Fraction]:
+    """The same sum of bar counts with fewer terms.
+
+    The bars [a, b] with ``first <= a <= last`` and b fixed add up to one Frobenius inequality,
+    ``r(last,b) - r(first-1,b) - r(last,b+1) + r(first-1,b+1) >= 0``, and so do equal neighbours in b.
+
+    Returns:
+        ``(first, last, low, high)`` -> multiplier: a from first to last, b from low to high,
+        last <= low.
+    """
+    open_: dict[tuple[int, int, Fraction], tuple[int, int]] = {}
+    out: dict[tuple[int, int, int, int], Fraction] = {}
+
+    def close(key: tuple[int, int, Fraction]) -> None:
+        first, last, height = key
+        place = (first, last, *open_.pop(key))
+        out[place] = out.get(place, Fraction(0)) + height
+
+    columns: dict[int, dict[int, Fraction]] = {}
+    for (a, b), value in multipliers.items():
+        columns.setdefault(b, {})[a] = value
+    for b in sorted(columns):
+        now = _strips(columns[b])
+        for key in [k for k in open_ if k not in now or open_[k][1] != b - 1]:
+            close(key)
+        for key in now:
+            open_[key] = (open_[key][0] if key in open_ else b, b)
+    for key in list(open_):
+        close(key)
+    return out
+
+
+def _strips(heights: Mapping[int, Fraction]) -> list[tuple[int, int, Fraction]]:
+    """A histogram as horizontal strips (first, last, height), as few as a stack finds."""
+    out: list[tuple[int, int, Fraction]] = []
+    stack: list[tuple[int, Fraction]] = []  # start of a strip and the level that it rises to
+    for a in range(min(heights), max(heights) + 2):
+        height = heights.get(a, Fraction(0))
+        start = a
+        while stack and stack[-1][1] > height:
+            start, level = stack.pop()
+            floor = max(stack[-1][1] if stack else Fraction(0), height)
+            out.append((start, a - 1, level - floor))
+        if height > (stack[-1][1] if stack else 0):
+            stack.append((start, height))
+    return out
 
 
 ClauseProof = tuple[int, tuple[str, ...], dict[Interval, Fraction]]

@@ -13,8 +13,8 @@ is a hand-written recursive descent: users' text is never evaluated.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 from theory.errors import InputError
 
@@ -31,6 +31,9 @@ FUNCTIONS: dict[str, int | None] = {
     "blockdiag": None,
     "kron": None,
 }
+
+_DEPTH = 60  # of brackets and signs
+_LONG = 40  # operands in a row that still lean to the left
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d+(?:/\d+)?)|(?P<name>[A-Za-z][A-Za-z0-9_]*)|(?P<op><=|>=|==|\*\*|\.T|[-+*^(),<>]))"
@@ -113,36 +116,46 @@ class _Parser:
             raise self.fail(f"unexpected {self.now.text!r} after the statement")
         return Node(token.text, (left, right), "", token.place)
 
-    def side(self) -> Node:
+    def deeper(self) -> None:
         self.depth += 1
-        if self.depth > 60:
-            raise self.fail("nested more than 60 deep")
-        node = self.term()
+        if self.depth > _DEPTH:
+            raise self.fail(f"nested more than {_DEPTH} deep")
+
+    def side(self) -> Node:
+        self.deeper()
+        first, rest = self.term(), []
         while token := self.take("+", "-"):
-            node = Node(token.text, (node, self.term()), "", token.place)
+            rest.append((token, self.term()))
         self.depth -= 1
-        return node
+        return _join(first, rest)
 
     def term(self) -> Node:
-        node = self.factor()
+        first, rest = self.factor(), []
         while token := self.take("*"):
-            node = Node("*", (node, self.factor()), "", token.place)
-        return node
+            rest.append((token, self.factor()))
+        return _join(first, rest)
 
     def factor(self) -> Node:
         if token := self.take("-"):
-            return Node("neg", (self.factor(),), "", token.place)
-        node = self.primary()
-        while token := self.take(".T"):
-            node = Node("T", (node,), "", token.place)
+            self.deeper()
+            node = Node("neg", (self.factor(),), "", token.place)
+            self.depth -= 1
+            return node
+        node = self.turned(self.primary())
         if token := self.take("^", "**"):
             if self.now.kind != "number" or "/" in self.now.text or int(self.now.text) > 64:
                 raise self.fail("expected an exponent, an integer from 0 to 64")
             node = Node("^", (node,), self.now.text, token.place)
             self.at += 1
-            while token := self.take(".T"):
-                node = Node("T", (node,), "", token.place)
+            node = self.turned(node)
         return node
+
+    def turned(self, node: Node) -> Node:
+        """The node with the ``.T`` that follow it; two of them are none."""
+        count, place = 0, self.now.place
+        while self.take(".T"):
+            count += 1
+        return Node("T", (node,), "", place) if count % 2 else node
 
     def primary(self) -> Node:
         token = self.now
@@ -182,6 +195,21 @@ class _Parser:
                 self.text, token.place, f"{token.text} takes {count} argument, got {len(arguments)}"
             )
         return Node(token.text, tuple(arguments), "", token.place)
+
+
+def _join(first: Node, rest: Sequence[tuple[_Token, Node]]) -> Node:
+    """``first op node op node ...`` from the left; a balanced tree where that would be very deep."""
+    if len(rest) <= _LONG:
+        node = first
+        for token, right in rest:
+            node = Node(token.text, (node, right), "", token.place)
+        return node
+    middle = len(rest) // 2
+    (token, node), *others = rest[middle:]
+    if token.text == "-":  # a - (b + c) needs the sign inside: a + (-b + c)
+        node = Node("neg", (node,), "", token.place)
+    joint = "*" if token.text == "*" else "+"
+    return Node(joint, (_join(first, rest[:middle]), _join(node, others)), "", token.place)
 
 
 def parse_tree(text: str) -> Node:

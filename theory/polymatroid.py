@@ -18,6 +18,7 @@ from scipy.optimize import linprog
 from scipy.sparse import csc_matrix
 
 from theory.blocks import ONE, Algebra, Block, Key, identity, multiply, to_json
+from theory.chains import rectangles
 from theory.errors import UnsupportedError
 from theory.pool import Pool, Row, Step, step
 from theory.problem import Form, Problem, problem
@@ -36,14 +37,17 @@ def combine(pool: Pool, goal: Form) -> list[tuple[Fraction, Step]] | None:
     """
     target = _vector(pool, goal.ranks, goal.dims)
     constant = target.pop("", Fraction(0))
-    names = {name for row in pool.rows for name in (*row.ranks, *row.dims)} | set(target)
+    names: set[object] = {name for row in pool.rows for name in (*row.ranks, *row.dims)} | set(
+        target
+    )
     names.discard("")
     index = {name: i for i, name in enumerate(sorted(names, key=str))}
     if not pool.rows:
         return None
     data, at, column = [], [], []
     for j, row in enumerate(pool.rows):
-        for name, c in (*row.ranks.items(), *row.dims.items()):
+        entries: list[tuple[object, Fraction]] = [*row.ranks.items(), *row.dims.items()]
+        for name, c in entries:
             if name != "":
                 data.append(float(c))
                 at.append(index[name])
@@ -334,10 +338,10 @@ def chain_certificate(
             )
 
         steps: list[tuple[Fraction, Step]] = []
-        for (i, j), times in multipliers.items():
-            middle, first, last = word(i, j), i > 0, j < len(maps)
-            before = word(i - 1, i) if first else identity(middle.cols)
-            after = word(j, j + 1) if last else identity(middle.rows)
+        for (a, i, j, b), times in rectangles(multipliers).items():
+            middle, first, last = word(i, j), a > 0, b < len(maps)
+            before = word(a - 1, i) if first else identity(middle.cols)
+            after = word(j, b + 1) if last else identity(middle.rows)
             if first and last:
                 s = step("frobenius", after, middle, before)
             elif first or last:
