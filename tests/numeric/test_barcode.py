@@ -29,6 +29,7 @@ def maps(*tables):
 
 
 @given(barcodes(depth=(1, 5)))
+@settings(deadline=None)
 def test_realisation_has_the_barcode(code):
     chain = realise(code)
     assert barcode(chain) == code
@@ -36,6 +37,7 @@ def test_realisation_has_the_barcode(code):
 
 
 @given(st.lists(st.integers(0, 3), min_size=6, max_size=6))
+@settings(deadline=None)
 def test_integers_are_ranks_exactly_when_no_bar_is_negative(values):
     """Completeness on arbitrary tables of a chain of two maps, against the theorem's condition."""
     keys = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]

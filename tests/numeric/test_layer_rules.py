@@ -52,6 +52,7 @@ def vectors(n: int, low: int = -4):
 
 
 @given(matrices())
+@settings(deadline=None)
 def test_linear_has_the_rank_of_its_weights(weight):
     layer = Linear(rows_of(weight))
     n = weight.ncols()
@@ -74,6 +75,7 @@ def test_average_pool_loses_a_border_when_n_is_2_mod_3(size):
 
 
 @given(vectors(5), vectors(5, 1), vectors(5))
+@settings(deadline=None)
 def test_batch_norm_counts_its_gammas(gamma, var, x):
     square = tuple(v * v - 1 for v in var)  # var + eps is a square, so the layer is rational
     layer = BatchNorm(gamma, x, x, square, 1)
@@ -81,6 +83,7 @@ def test_batch_norm_counts_its_gammas(gamma, var, x):
 
 
 @given(vectors(6))
+@settings(deadline=None)
 def test_piecewise_linear_units_count_their_slopes(x):
     x = tuple(v + F(1, 3) for v in x)
     assert rank(ReLU(), (6,), x) == sum(v > 0 for v in x)
@@ -91,6 +94,7 @@ def test_piecewise_linear_units_count_their_slopes(x):
 
 
 @given(st.permutations(range(16)))
+@settings(deadline=None)
 def test_max_pool_counts_distinct_winners(x):
     winners = {
         max(x[4 * (i + a) + j + b] for a in (0, 1) for b in (0, 1))
@@ -139,6 +143,7 @@ def test_layer_norm_with_eps_keeps_the_radial_direction(x, extra):
 
 
 @given(vectors(4))
+@settings(deadline=None)
 def test_rms_norm(x):
     assume(any(x))
     square = F(sum(v * v for v in x), 4)
@@ -163,6 +168,7 @@ def test_softmax_has_rank_n_minus_1(x):
 
 
 @given(matrices(3, 3), matrices(3, 3))
+@settings(deadline=None)
 def test_residual_between_its_bounds(U, V):
     branch = Sequential((Linear(rows_of(U)), ReLU(F(1, 8)), Linear(rows_of(V))))
     x = (F(1, 3), F(1, 5), F(1, 7))

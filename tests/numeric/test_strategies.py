@@ -21,6 +21,7 @@ from theory.errors import InputError
 
 
 @given(st.data())
+@settings(deadline=None)
 def test_matrices_have_the_prescribed_rank_and_size(data):
     m, n = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 6))
     rank = data.draw(st.integers(0, min(m, n)))
@@ -32,7 +33,7 @@ def test_every_rank_occurs():
     seen = set()
 
     @given(matrices((3, 3), (1, 4)))
-    @settings(max_examples=300, database=None)
+    @settings(max_examples=300, database=None, deadline=None)
     def collect(matrix):
         seen.add((matrix.ncols(), matrix.rank()))
 
@@ -41,13 +42,14 @@ def test_every_rank_occurs():
 
 
 @given(chains())
+@settings(deadline=None)
 def test_chains_have_their_barcode(case):
     code, maps = case
     assert barcode(maps) == code
 
 
 @given(chains(Barcode(2, ((0, 1, 2), (1, 2, 1), (2, 2, 1)))))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_a_chain_with_a_prescribed_barcode(case):
     code, maps = case
     assert rank_table(maps) == {(0, 0): 2, (1, 1): 3, (2, 2): 2, (0, 1): 2, (1, 2): 1, (0, 2): 0}
@@ -55,12 +57,14 @@ def test_a_chain_with_a_prescribed_barcode(case):
 
 
 @given(barcodes())
+@settings(deadline=None)
 def test_barcodes_are_sorted_and_positive(code):
     assert list(code.bars) == sorted(code.bars)
     assert all(0 <= i <= j <= code.depth and m >= 1 for i, j, m in code.bars)
 
 
 @given(networks(depth=(1, 5)))
+@settings(deadline=None)
 def test_rational_networks_stay_off_their_kinks(case):
     network, x = case
     network.elements(x)  # raises KinkError at any kink, whether its tangent matters or not
@@ -108,7 +112,7 @@ def test_ranks_of_networks_vary():
     seen = {}
 
     @given(networks(depth=4, width=6))
-    @settings(max_examples=300, database=None)
+    @settings(max_examples=300, database=None, deadline=None)
     def collect(case):
         rank = case[0].jacobian(case[1]).rank()
         seen[rank] = seen.get(rank, 0) + 1
