@@ -48,13 +48,14 @@ def read_matrix(path: str | Path, *, tensor: str | None = None) -> Any:
         raise InputError(f"--tensor {tensor} is for .safetensors files; {path.name} holds one")
     if suffix in (".pt", ".pth", ".pkl", ".pickle", ".npz", ".mat", ".h5"):
         raise UnsupportedError(f"{suffix} files are not read; save the matrix as .npy")
-    if suffix == ".npy":
-        return _two_dimensional(_read_npy(path), path.name)
-    if suffix == ".safetensors":
-        return _read_safetensors(path, tensor)
-    if suffix == ".mtx":
-        return _read_mtx(path)
-    return _read_text(path)
+    try:
+        if suffix == ".npy":
+            return _two_dimensional(_read_npy(path), path.name)
+        if suffix == ".safetensors":
+            return _read_safetensors(path, tensor)
+        return _read_mtx(path) if suffix == ".mtx" else _read_text(path)
+    except OSError as error:
+        raise InputError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
 
 
 def _two_dimensional(array: np.ndarray[Any, Any], what: str) -> np.ndarray[Any, Any]:

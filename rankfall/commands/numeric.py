@@ -94,6 +94,7 @@ def rank(
     from numeric.files import read_matrix
     from numeric.matrices import integer_rows
     from rankfall.commands.numeric_rank import as_data, as_text
+    from theory.errors import InputError
 
     matrix = read_matrix(file, tensor=tensor)
     if witness_file is not None:
@@ -105,8 +106,11 @@ def rank(
         with _working(f"exact rank of {file.name}, at most {timeout:g} s", quiet=as_json):
             result = certified_rank(matrix, timeout=timeout)
     if certificate is not None:
-        certificate.parent.mkdir(parents=True, exist_ok=True)
-        certificate.write_text(result.witness.to_json() + "\n")
+        try:
+            certificate.parent.mkdir(parents=True, exist_ok=True)
+            certificate.write_text(result.witness.to_json() + "\n")
+        except OSError as error:
+            raise InputError(f"cannot write {str(certificate)!r}: {error.strerror}") from error
     data = as_data(file, matrix, result, replayed=witness_file is not None, limit=timeout)
     click.echo(json.dumps(data) if as_json else as_text(data))
     return 0 if result.complete else 3

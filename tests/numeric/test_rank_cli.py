@@ -162,3 +162,16 @@ def test_pickles_are_never_loaded(capsys: pytest.CaptureFixture[str], tmp_path: 
     with pytest.raises(UnsupportedError, match=r"\.pt files are not read"):
         read_matrix(tmp_path / "m.pt")
     assert run(capsys, tmp_path / "missing.npy")[0] == 2
+
+
+def test_what_cannot_be_written_is_status_2(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "m.csv").write_text("1,2\n")
+    status, _, err = run(capsys, tmp_path / "m.csv", "--certificate", tmp_path / "m.csv" / "c.json")
+    assert status == 2
+    assert "cannot write" in err
+    (tmp_path / "bad.json").write_text("{}")
+    status, _, err = run(capsys, tmp_path / "m.csv", "--replay", tmp_path / "bad.json")
+    assert status == 2
+    assert "not a rank witness" in err
