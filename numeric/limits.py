@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import flint
 
 from numeric.certificate import Kernel, Witness
+from theory.errors import UnsupportedError
 
 _SMALL = 32
 _BLOCK = 128
@@ -87,6 +88,9 @@ def kernel_within(
 
     Returns:
         (kernel or None, whether it finished in time).
+
+    Raises:
+        UnsupportedError: the process was ended by something else, such as want of memory.
     """
     task = {
         "rows": list(rows),
@@ -105,6 +109,11 @@ def kernel_within(
         )
     except subprocess.TimeoutExpired:
         return None, False
+    except subprocess.CalledProcessError as error:
+        raise UnsupportedError(
+            f"the exact solve of size {len(rows)} ended with status {error.returncode}, most likely "
+            "for want of memory; take a part of the matrix"
+        ) from error
     return Witness.from_json(done.stdout.decode()).kernel, True
 
 
