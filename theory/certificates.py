@@ -1,11 +1,10 @@
 """The independent checker: exact arithmetic, no solver, nothing imported from the prover.
 
-A certificate embeds its problem: shapes of the maps, a goal (all clauses; in each clause one of its
-inequalities), hypotheses. Each clause's proof is a list of steps; a step is an instance of a rule that
-holds for all matrices over a field, with a multiplier. A step names matrices in block form whose
-cells are sums of words; this module multiplies them out, reads the step as an inequality between
-ranks of block matrices, and accepts when the multiplied steps sum to the goal, exactly, up to a
-non-negative constant. ``theory.coq`` has the rules themselves proved.
+A certificate embeds its problem: shapes of the maps, a goal (all clauses; in each one of its
+inequalities), hypotheses. A clause's proof is a list of steps: instances, with multipliers, of rules
+that hold for all matrices (``coq/rules.v`` proves them). A step names block matrices whose cells are
+sums of words; this module multiplies them out, reads the step as an inequality between ranks, and
+accepts when the multiplied steps sum to the goal exactly, up to a non-negative constant.
 """
 
 from __future__ import annotations
@@ -56,36 +55,33 @@ class Checker:
 
     def __init__(self, problem: Mapping[str, Any]) -> None:
         self.shapes = {name: (s[0], s[1]) for name, s in problem["maps"].items()}
+        _need(all(map(str.isidentifier, self.shapes)), "the name of a map is not a name")
         self.lets: dict[str, dict[Word, Fraction]] = {}
         self.rules: list[tuple[Word, dict[Word, Fraction]]] = []
         for name, let in problem["lets"].items():
             _need(name not in self.shapes and "'" not in name, f"{name} is defined twice")
-            value = self.matrix(
-                {"rows": [let["rows"]], "cols": [let["cols"]], "cells": [[let["sum"]]]}
-            )
+            one = {"rows": [let["rows"]], "cols": [let["cols"]], "cells": [[let["sum"]]]}
+            value = self.matrix(one)
             self.lets[name] = {word: c for (_, _, word), c in value.cells.items()}
             self.shapes[name] = (let["rows"], let["cols"])
         for zero in map(self.matrix, problem["vanishing"]):
-            for i in range(len(zero.rows)):
-                for j in range(len(zero.cols)):  # each cell rewrites its greatest word
-                    cell = {
-                        w: c for (a, b, w), c in self.reduce(zero.cells).items() if (a, b) == (i, j)
-                    }
-                    lead = max(cell, key=lambda w: (len(w), w), default=())
-                    if lead:
-                        rest = {w: -c / cell[lead] for w, c in cell.items() if w != lead}
-                        self.rules.append((lead, rest))
+            cells = self.reduce(zero.cells)
+            for at in {(i, j) for i, j, _ in cells}:  # each cell rewrites its greatest word
+                cell = {w: c for (i, j, w), c in cells.items() if (i, j) == at}
+                lead = max(cell, key=lambda w: (len(w), w))
+                if lead:
+                    rest = {w: -c / cell[lead] for w, c in cell.items() if w != lead}
+                    self.rules.append((lead, rest))
         self.hypotheses = [self.form(h) for h in problem["hypotheses"]]
 
     def shape(self, letter: str) -> tuple[str, str]:
         """Height and width of a letter; ``A'`` is the transpose of ``A``."""
         name = letter.removesuffix("'")
         _need(name in self.shapes, f"unknown map {letter!r}")
-        height, width = self.shapes[name]
-        return (height, width) if name == letter else (width, height)
+        return self.shapes[name] if name == letter else self.shapes[name][::-1]
 
     def matrix(self, data: Mapping[str, Any]) -> Matrix:
-        """Read a block matrix; in each cell the letters of a word must compose to the cell's shape."""
+        """Read a block matrix; the letters of a word must compose to the shape of its cell."""
         rows, cols, cells = tuple(data["rows"]), tuple(data["cols"]), {}
         _need(len(data["cells"]) == len(rows), "a matrix misses a row")
         for i, line in enumerate(data["cells"]):
@@ -119,11 +115,6 @@ class Checker:
                 done.append(((i, j, word), c))
         return collect(done)
 
-    def plus(self, a: Matrix, b: Matrix) -> Matrix:
-        """A sum."""
-        _need(a[:2] == b[:2], f"a sum of {a[:2]} and {b[:2]}")
-        return Matrix(a.rows, a.cols, collect([*a.cells.items(), *b.cells.items()]))
-
     def times(self, *factors: Matrix) -> Matrix:
         """A product."""
         a = factors[0]
@@ -137,11 +128,12 @@ class Checker:
     def turn(self, a: Matrix) -> Matrix:
         """The transpose."""
         flip = {x: x + "'" for x in self.shapes} | {x + "'": x for x in self.shapes}
-        terms = ((j, i, tuple(flip[x] for x in w[::-1])) for i, j, w in self.reduce(a.cells))
-        return Matrix(a.cols, a.rows, dict(zip(terms, self.reduce(a.cells).values(), strict=True)))
+        cells = self.reduce(a.cells).items()
+        turned = {(j, i, tuple(flip[x] for x in w[::-1])): c for (i, j, w), c in cells}
+        return Matrix(a.cols, a.rows, turned)
 
     def rank(self, m: Matrix, c: Fraction | int = 1) -> list[tuple[Any, Fraction]]:
-        """``c * rank(m)`` as a term of a form; equal matrices have equal keys."""
+        """A term of a form: ``c`` times the rank of ``m``; equal matrices have equal keys."""
         return [((m.rows, m.cols, frozenset(self.reduce(m.cells).items())), Fraction(c))]
 
     def form(self, data: Mapping[str, Any]) -> Form:
@@ -154,29 +146,28 @@ class Checker:
         rule, r = data["rule"], self.rank
         if rule == "hypothesis":
             return dict(self.hypotheses[data["index"]])
-        if rule == "dimension":
-            _need(any(data["name"] in s for s in self.shapes.values()), "no such dimension")
+        if rule == "dimension":  # a size is not negative
             return collect(size([data["name"]], 1))
         m = [self.matrix(x) for x in data["matrices"]]
         if rule == "frobenius":
-            ab, bc, abc = self.times(*m[:2]), self.times(*m[1:]), self.times(*m)
-            return collect(r(m[1]) + r(abc) + r(ab, -1) + r(bc, -1))
+            ends = r(self.times(*m[:2]), -1) + r(self.times(*m[1:]), -1)
+            return collect(r(m[1]) + r(self.times(*m)) + ends)
         if rule == "product":
             return collect(r(m[1]) + r(self.times(*m), -1))
         if rule == "sum":
-            return collect(r(m[0]) + r(m[1]) + r(self.plus(m[0], m[1]), -1))
+            _need(m[0][:2] == m[1][:2], "a sum of matrices of different shapes")
+            both = collect([*m[0].cells.items(), *m[1].cells.items()])
+            return collect(r(m[0]) + r(m[1]) + r(m[0]._replace(cells=both), -1))
         if rule == "transpose":
             return collect(r(m[0]) + r(self.turn(m[0]), -1))
         if rule in ("rows", "columns"):
             return collect(size(m[0].rows if rule == "rows" else m[0].cols, 1) + r(m[0], -1))
         if rule == "inverse":
-            n = m[0].rows
-            unit = Matrix(n, n, {(i, i, ()): Fraction(1) for i in range(len(n))})
-            _need(r(self.times(m[0], m[1])) == r(unit), "not an inverse")
-            return collect(r(m[0]) + size(n, -1))
-        if rule == "zero":
-            _need(not self.reduce(m[0].cells), "not a zero matrix")
+            unit: Cells = {(i, i, ()): Fraction(1) for i in range(len(m[0].rows))}
+            _need(r(self.times(m[0], m[1])) == r(Matrix(m[0].rows, m[0].rows, unit)), "no inverse")
+            return collect(r(m[0]) + size(m[0].rows, -1))
         if rule in ("zero", "positive"):
+            _need(rule == "positive" or not self.reduce(m[0].cells), "not a zero matrix")
             return collect(r(m[0], -1 if rule == "zero" else 1))
         raise CertificateError(f"the certificate is refused: unknown rule {rule!r}")
 
@@ -185,8 +176,7 @@ def check(certificate: Mapping[str, Any]) -> None:
     """Accept a certificate that proves its embedded problem.
 
     Args:
-        certificate: the JSON data; ``problem`` holds ``maps``, ``lets``, ``vanishing``,
-            ``hypotheses`` and ``goal``; ``clauses`` has one proof for each clause of the goal.
+        certificate: the JSON data; ``clauses`` has one proof for each clause of the problem's goal.
 
     Raises:
         CertificateError: it is malformed, or its steps do not sum to the goal.
@@ -203,7 +193,7 @@ def check(certificate: Mapping[str, Any]) -> None:
             rest = collect(left)
             slack = rest.pop("", Fraction(0))
             _need(not rest and slack >= 0, f"the steps do not sum to the goal: {rest or slack}")
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        if isinstance(error, CertificateError):
-            raise
+    except CertificateError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise CertificateError(f"the certificate is malformed: {error!r}") from error

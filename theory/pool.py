@@ -1,9 +1,9 @@
 """The pool of rank inequalities that the DAG prover combines.
 
 Every entry is an instance of one of a few rules (``RULES``), each a theorem about all matrices over a
-field: Frobenius' inequality, products, sums, transposes,
-sizes; sub-modularity of stacked rows (Shannon) is one of Frobenius. The pool starts from the terms of the statement and grows by taking them apart:
-factoring words, splitting sums, selecting block rows, dividing one term by others.
+field: Frobenius' inequality, products, sums, transposes, sizes; sub-modularity of stacked rows
+(Shannon) is one of Frobenius. The pool starts from the terms of the statement and grows by taking
+them apart: factoring words, splitting sums, selecting block rows, dividing one term by others.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product as cartesian
+from math import gcd, lcm
 
 from theory.blocks import (
     ONE,
@@ -149,10 +150,10 @@ class Pool:
         right_t, back_right_t = _thin(m.cols, columns)
         right, back_right = _mirror(right_t), _mirror(back_right_t)
         small = multiply(multiply(left, m), right)
-        lead = next((p for row in small.cells for p in row if p), None)
-        unfolded = self.algebra.unfold_poly(lead) if lead else {}
-        if unfolded and unfolded[min(unfolded)] < 0:
-            left, back_left, small = scale(left, -ONE), scale(back_left, -ONE), scale(small, -ONE)
+        factor = _content(self.algebra.unfold(small))
+        if factor != 1:
+            left, small = scale(left, 1 / factor), scale(small, 1 / factor)
+            back_left = scale(back_left, factor)
         result = Canonical(small, self.algebra.key(small), (left, right), (back_left, back_right))
         self._canonical[key] = result
         return result
@@ -506,6 +507,15 @@ def _thin(dims: tuple[str, ...], lines: Sequence[tuple[object, ...]]) -> tuple[B
         for i in range(len(dims))
     )
     return select(dims, keep), Block(dims, tuple(dims[k] for k in keep), back)
+
+
+def _content(m: Block) -> Fraction:
+    """What divides a block to make its coefficients coprime integers, the first positive."""
+    numbers = [c for row in m.cells for p in row for _, c in sorted(p.items())]
+    if not numbers:
+        return ONE
+    size = Fraction(gcd(*(c.numerator for c in numbers)), lcm(*(c.denominator for c in numbers)))
+    return size if numbers[0] > 0 else -size
 
 
 def _common(cells: Iterable[Poly], side: int) -> int:
