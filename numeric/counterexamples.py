@@ -20,8 +20,18 @@ from theory.errors import InputError
 SCHEMA = 1
 
 
-def write(folder: Path, row: str, variant: int | None, seed: int, result: PropertyResult) -> Path:
+def write(
+    folder: Path, row: str, variant: int | None, seed: int, requested: int, result: PropertyResult
+) -> Path:
     """Write the counterexample of ``result`` to a new file in ``folder``; returns its path.
+
+    Args:
+        folder: made if it is missing.
+        row: catalogue id.
+        variant: false variant that was run, None for the row itself.
+        seed: seed of the search.
+        requested: examples that the search was allowed (they shape what it draws).
+        result: with a counterexample.
 
     Raises:
         InputError: the folder cannot be written.
@@ -33,7 +43,7 @@ def write(folder: Path, row: str, variant: int | None, seed: int, result: Proper
         "row": row,
         "variant": variant,
         "seed": seed,
-        "examples": result.examples,
+        "examples": requested,
         "case": result.counterexample,
     }
     partial = path.with_suffix(".part")

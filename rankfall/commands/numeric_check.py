@@ -136,7 +136,7 @@ def check(
             done += count
             line = result.to_json() | {"variant": variant, "inequality": prop.inequality}
             if variant is None and result.counterexample is not None:
-                path = counterexamples.write(out, row.id, variant, seed, result)
+                path = counterexamples.write(out, row.id, variant, seed, count, result)
                 line["file"] = str(path)
             rows.append(line)
     bad = [r for r in rows if (r["counterexample"] is None) != (r["variant"] is None)]

@@ -79,7 +79,7 @@ def test_unwritable_folder_is_bad_input(tmp_path):
     taken.write_text("")
     result = properties.run_false_variant("sylvester", 0)
     with pytest.raises(InputError, match="cannot write the counterexample"):
-        counterexamples.write(taken / "sub", "sylvester", None, 0, result)
+        counterexamples.write(taken / "sub", "sylvester", None, 0, 9, result)
 
 
 TESTS = """

@@ -76,6 +76,15 @@ def test_a_property_cannot_pass_a_broken_statement():
     assert recheck(result.counterexample).holds is False
 
 
+@pytest.mark.parametrize("name", ["eps-monotone", "collapse-is-universal"])
+def test_a_doctored_counterexample_of_the_catalogue_is_noticed(name):
+    row = entry(name)
+    first = row.counterexamples[0]
+    wrong = replace(first, values=(*first.values[:-1], first.values[-1] + 1))
+    doctored = replace(row, counterexamples=(wrong, *row.counterexamples[1:]))
+    assert search(property_for(doctored), 5, 1).counterexample is not None
+
+
 @pytest.mark.parametrize(
     "name", ["frobenius", "loss-law", "stacking", "kronecker", "powers", "gram"]
 )
