@@ -90,7 +90,8 @@ def measure(
 
     Args:
         features: [samples, n], what the head sees.
-        head_weight: [classes, n]; ``head_bias``: [classes] or None.
+        head_weight: [classes, n].
+        head_bias: [classes], or None.
         labels: [samples], class indices.
         fraction: rho in (0, 1].
         projection: one of ``PROJECTIONS``.

@@ -139,15 +139,16 @@ def measure(
     """Measure the independence deficit of every class.
 
     Args:
-        logits: [samples, classes]; ``labels``: [samples].
+        logits: [samples, classes].
+        labels: [samples].
         held_out: (logits, labels) for the accuracies; by default a seeded stratified half of the
             samples, which then takes no part in the fit.
         weight: w of the default point (the paper's 20).
         samples: ``own`` fits class c on its own samples, ``all`` on all of them.
         covariance: the covariance form: logits centred over S.
         classes: which classes; all by default.
-        points: weights on the path between the largest useful one and ``smallest`` times it
-            (0: the default point alone).
+        points: weights on the path below the largest useful one (0: the default point alone).
+        smallest: last weight of the path as a fraction of the largest useful one.
         tolerance: of coordinate descent's duality gap, relative.
         seed: seed of the split.
 

@@ -51,7 +51,7 @@ def test_all_axes_needed_is_n_where_the_official_loop_has_no_answer() -> None:
 def test_many_classes_leave_out_losers_without_changing_a_decision() -> None:
     h, w, b, y = sample(64, 160, 200, 1.0)
     found = measure(h, w, b, y, bootstrap=0)
-    values, vectors = np.linalg.eigh(np.cov(h.numpy().T, bias=True))
+    _, vectors = np.linalg.eigh(np.cov(h.numpy().T, bias=True))
     mean = h.numpy().mean(0)
     for k in (3, 20, 33, 90, 140, 159):
         axes = vectors[:, ::-1][:, :k]
@@ -85,6 +85,7 @@ def test_bootstrap_interval_holds_the_dimension_and_a_record_carries_it() -> Non
     ],
 )
 def test_bad_input(change, text) -> None:
+    h, w, b, y = data()
+    arguments = change(h, w, b * 0, y)
     with pytest.raises(InputError, match=text):
-        h, w, b, y = data()
-        measure(*change(h, w, b * 0, y))
+        measure(*arguments)

@@ -1,5 +1,7 @@
 """Independence deficit against scikit-learn's Lasso on the samples, and against planted answers."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -86,7 +88,7 @@ def test_path_is_monotone() -> None:
     z, y = logits(8, 400, 4)
     for c in measure(z, y, samples="all", tolerance=1e-12).classes:
         objectives = [p[2] for p in c.path]  # weights descend, so the minimum does
-        assert all(a >= b - 1e-9 for a, b in zip(objectives, objectives[1:], strict=False))
+        assert all(a >= b - 1e-9 for a, b in pairwise(objectives))
         assert c.path[0][1] == 0  # nothing is left at the largest useful weight
 
 
