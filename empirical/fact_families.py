@@ -88,6 +88,16 @@ def _mlp(reader: Reader, path: str, _: nn.Module, mask: Tensor) -> tuple[Facts, 
     return reader.chain(_names(path, "fc1", "act", "norm", "fc2"), mask)
 
 
+def _glu(reader: Reader, path: str, _: nn.Module, mask: Tensor) -> tuple[Facts, Tensor]:
+    """The gated MLP of gMixer: fc1, the product of its two halves (one activated), fc2."""
+    found, mask = reader.module(f"{path}.fc1", mask)
+    inner = reader.seen[f"{path}.fc2"].inputs
+    gate = LayerFact(f"{path}.gate", "gate", mask.numel(), prod(inner))
+    mask = torch.full(inner, bool(mask.any()))
+    more, mask = reader.chain(_names(path, "norm", "fc2"), mask)
+    return [*found, gate, *more], mask
+
+
 def _patch_embed(reader: Reader, path: str, _: nn.Module, mask: Tensor) -> tuple[Facts, Tensor]:
     found, mask = reader.module(f"{path}.proj", mask)
     outputs, channels = reader.seen[path].outputs, mask.shape[0]
@@ -117,6 +127,8 @@ def _classifier_head(
         found, mask = global_pool(pool, reader.seen[pool], mask, axis)
     else:
         found, mask = opaque(pool, "a pool that is no mean", reader.seen[pool], mask)
+        reader.norm = None
+    found += reader.centred(f"{pool} of a layer norm", mask)
     found = reader.mark(pool, found, mask)
     more, mask = reader.chain(_names(path, "drop", "fc", "flatten"), mask)
     return found + more, mask
@@ -138,6 +150,7 @@ BLOCKS: dict[str, Block] = {
     "swin_transformer.SwinTransformerBlock": _swin_block,
     "attention.Attention": _attention,
     "mlp.Mlp": _mlp,
+    "mlp.GluMlp": _glu,
     "patch_embed.PatchEmbed": _patch_embed,
     "swin_transformer.PatchMerging": _patch_merging,
     "swin_transformer.SwinTransformerStage": _swin_stage,
@@ -176,6 +189,11 @@ def _efficientnet(_: Reader, __: nn.Module) -> list[Part]:
     return ["conv_stem", "bn1", "blocks", "conv_head", "bn2", "global_pool", "classifier"]
 
 
+def _mobilenetv3(_: Reader, __: nn.Module) -> list[Part]:
+    features = ["conv_stem", "bn1", "blocks", "global_pool"]
+    return [*features, "conv_head", "norm_head", "act2", "flatten", "classifier"]
+
+
 def _select(
     reader: Reader, name: str, outputs: tuple[int, ...]
 ) -> Callable[[Tensor], tuple[Facts, Tensor]]:
@@ -183,22 +201,25 @@ def _select(
 
     def part(mask: Tensor) -> tuple[Facts, Tensor]:
         out = torch.full(outputs, bool(mask.any()))
-        return [LayerFact(name, "select", mask.numel(), prod(outputs))], out
+        fact = LayerFact(name, "select", mask.numel(), prod(outputs))
+        token = len(outputs) == 1  # one token of many
+        return [fact, *(reader.centred(f"{name} of a layer norm", out) if token else [])], out
 
     return part
 
 
-def _mean_tokens(name: str, width: int) -> Callable[[Tensor], tuple[Facts, Tensor]]:
+def _mean_tokens(reader: Reader, name: str, width: int) -> Callable[[Tensor], tuple[Facts, Tensor]]:
     def part(mask: Tensor) -> tuple[Facts, Tensor]:
         seen = Seen(tuple(mask.shape), (width,))
-        return global_pool(name, seen, mask, axis=-1)
+        found, out = global_pool(name, seen, mask, axis=-1)
+        return [*found, *reader.centred(f"{name} of a layer norm", out)], out
 
     return part
 
 
 def _mixer(reader: Reader, model: Any) -> list[Part]:
     width = reader.seen["head_drop"].inputs[-1]
-    mean: list[Part] = [_mean_tokens("mean over tokens", width)]
+    mean: list[Part] = [_mean_tokens(reader, "mean over tokens", width)]
     pool = mean if model.global_pool == "avg" else []
     return ["stem", "blocks", "norm", *pool, "head_drop", "head"]
 
@@ -214,7 +235,7 @@ def _vit(reader: Reader, model: Any) -> list[Part]:
     if model.global_pool == "token":
         parts.append(_select(reader, "class token", (width,)))
     elif model.global_pool == "avg" and model.attn_pool is None:
-        parts.append(_mean_tokens("mean over tokens", width))
+        parts.append(_mean_tokens(reader, "mean over tokens", width))
     else:
         out = reader.seen["fc_norm"].inputs
         pool = f"pool {model.global_pool!r}"
@@ -229,6 +250,7 @@ def _swin(_: Reader, __: nn.Module) -> list[Part]:
 FAMILIES: dict[str, Family] = {
     "resnet.ResNet": _resnet,
     "efficientnet.EfficientNet": _efficientnet,
+    "mobilenetv3.MobileNetV3": _mobilenetv3,
     "mlp_mixer.MlpMixer": _mixer,
     "vision_transformer.VisionTransformer": _vit,
     "swin_transformer.SwinTransformer": _swin,

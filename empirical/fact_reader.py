@@ -47,6 +47,7 @@ class Reader:
     ) -> None:
         self.modules, self.seen, self.taps = modules, seen, taps
         self.blocks, self.families = blocks, families
+        self.norm: nn.LayerNorm | None = None  # the layer norm whose output this is, if any
 
     def model(self, model: nn.Module, mask: Tensor, names: Sequence[str]) -> Facts:
         """Facts of a whole model: known family, plain sequence, or opaque taps."""
@@ -69,7 +70,9 @@ class Reader:
                 continue
             outputs = self.seen[name].outputs
             more, _ = opaque(name, what, Seen(tuple(mask.shape), outputs), mask)
-            result += [replace(fact, tap=True, from_input=True) for fact in more]
+            result += [
+                replace(fact, name=name or "output", tap=True, from_input=True) for fact in more
+            ]
         return result
 
     def module(self, path: str, mask: Tensor) -> tuple[Facts, Tensor]:
@@ -88,6 +91,8 @@ class Reader:
             found, mask = self.chain([f"{path}.{n}" for n, _ in module.named_children()], mask)
         else:
             found, mask = leaf(path, module, seen, mask)
+            if found:
+                self.norm = module if found[-1].kind == "layer-norm" else None  # type: ignore
             if isinstance(module, BatchNormAct2d):
                 more, mask = self.module(f"{path}.act", mask)
                 found += more
@@ -101,6 +106,20 @@ class Reader:
             return [*found[:-1], replace(found[-1], tap=True)]
         width = mask.numel()
         return [*found, LayerFact(path, "select", width, width, tap=True)]
+
+    def centred(self, name: str, mask: Tensor) -> Facts:
+        """One token, or the mean of tokens, of a layer norm: a direction is missing.
+
+        With centred z and y = gamma z + beta, sum (y - beta) / gamma = 0; a zero gamma takes its own
+        direction instead. So a projection of that rank acts as the identity here.
+        """
+        if self.norm is None:
+            return []
+        width = mask.numel()
+        gamma = self.norm.weight
+        zeros = 0 if gamma is None else int((gamma.detach() == 0).sum())
+        rank = width - max(zeros, 1)
+        return [LayerFact(name, "centred", width, width, rank_upper=rank, rank_lower=rank)]
 
     def chain(self, paths: Sequence[str], mask: Tensor) -> tuple[Facts, Tensor]:
         """Modules one after the other; absent or skipped ones are left out."""
@@ -133,6 +152,7 @@ class Reader:
             )
         joined = fit(after, tuple(beside.shape)) | beside
         live = int(joined.sum())
+        self.norm = None
         fact = LayerFact(
             name,
             "residual",

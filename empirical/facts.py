@@ -47,7 +47,7 @@ def facts(
             raise InputError(f"{what} has shape {tuple(value.shape)}, the model's input is {shape}")
     if any(m.training for m in model.modules()):
         raise InputError("the model is in training mode; call model.eval() before the audit")
-    names = [tap.name for tap in default_taps(model, shape)] if taps is None else list(taps)
+    names = _default_names(model, shape) if taps is None else list(taps)
     modules = dict(model.named_modules())
     for name in names:
         if name not in modules:
@@ -55,6 +55,14 @@ def facts(
     seen = _record(model, shape, image)
     mask = torch.ones(shape, dtype=torch.bool) if live is None else live.bool().cpu()
     return Reader(modules, seen, frozenset(names), BLOCKS, FAMILIES).model(model, mask, names)
+
+
+def _default_names(model: nn.Module, shape: tuple[int, ...]) -> list[str]:
+    """The default taps; none where no blocks are recognised (the output alone is bounded then)."""
+    try:
+        return [tap.name for tap in default_taps(model, shape)]
+    except InputError:
+        return []
 
 
 def _record(model: nn.Module, shape: tuple[int, ...], image: Tensor | None) -> dict[str, Seen]:

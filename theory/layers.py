@@ -151,6 +151,12 @@ RULES: dict[str, Callable[[LayerFact], LayerRank]] = {
     "attention": lambda f: _known(
         f, "attention: heads' value paths plus the path through the softmax", "subadditive"
     ),
+    "centred": lambda f: _known(
+        f,
+        "token or mean of tokens after a layer norm: outputs over gamma sum to a constant, n - 1",
+        "rank(J) <= n - 1",
+    ),
+    "gate": lambda f: _known(f, "product of two halves", "rank(J) <= min(in, out)"),
     "select": lambda f: LayerRank(
         min(f.inputs, f.outputs),
         min(f.inputs, f.outputs),

@@ -5,11 +5,14 @@ Float ranks may over- or undercount near the cut-off. The comparison uses a floa
 float rank is a lower bound of the exact rank; an upper bound below it is wrong for certain.
 """
 
+from functools import partial
+
 import pytest
 import torch
-from timm.layers import set_fused_attn
+from timm.layers import GluMlp, set_fused_attn
 from timm.models.efficientnet import _gen_efficientnet_lite
 from timm.models.mlp_mixer import Affine, MlpMixer, ResBlock
+from timm.models.mobilenetv3 import _gen_mobilenet_v3
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
@@ -37,6 +40,12 @@ def small(name: str) -> nn.Module:
         )
     elif name == "mixer":  # as many tokens as channels: a transposed mask would go unnoticed
         model = MlpMixer(10, 16, 1, patch_size=4, num_blocks=2, embed_dim=16)
+    elif name == "gmixer":
+        glu = partial(GluMlp, act_layer=nn.SiLU, gate_last=False)
+        model = MlpMixer(10, 16, 1, patch_size=4, num_blocks=2, embed_dim=8, mlp_layer=glu)
+        nn.init.normal_(model.head.weight)
+    elif name == "mobilenetv3":
+        model = _gen_mobilenet_v3("mobilenetv3_small_050", 0.5, in_chans=1, num_classes=10)
     elif name == "resmlp":
         model = MlpMixer(
             10, 16, 1, patch_size=4, num_blocks=2, embed_dim=8, block_layer=ResBlock,
@@ -95,12 +104,14 @@ def jacobian_ranks(model, x, live, names):
 
 @pytest.mark.parametrize(
     "name",
-    ["resnet", "resnet zero", "bottleneck", "efficientnet", "mixer", "resmlp", "vit", "vit avg",
-     "swin"],
+    ["resnet", "resnet zero", "bottleneck", "efficientnet", "mobilenetv3", "mixer", "gmixer",
+     "resmlp", "vit", "vit avg", "swin"],
 )  # fmt: skip
 def test_no_measured_rank_exceeds_its_structural_bound(name):
     model = small(name)
-    size = 32 if name in ("resnet", "resnet zero", "bottleneck", "efficientnet") else 16
+    size = (
+        32 if name in ("resnet", "resnet zero", "bottleneck", "efficientnet", "mobilenetv3") else 16
+    )
     x = torch.randn(1, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     live = torch.zeros(1, size, size, dtype=torch.bool)
     middle = size // 2
@@ -112,7 +123,8 @@ def test_no_measured_rank_exceeds_its_structural_bound(name):
         assert ranks[bound.tap] <= bound.upper, (bound, ranks)
         if bound.lower is not None and name in ("resnet", "bottleneck", "resmlp"):
             assert bound.lower <= ranks[bound.tap], (bound, ranks)
-    assert bounds[-1].notes == (), "a known family has no opaque layer"
+    if name != "mobilenetv3":  # whose squeeze-and-excitation is opaque, and says so
+        assert bounds[-1].notes == (), "a known family has no opaque layer"
     assert any(ranks[b.tap] == b.upper for b in bounds), "some bound is tight"
 
 
@@ -142,6 +154,25 @@ def test_live_channels_bound_the_pooled_rank():
     assert pooled.upper <= 4
     without = {b.tap: b for b in audit(facts(model, x.shape), x.numel())}["global_pool"]
     assert without.upper == 6
+
+
+@pytest.mark.parametrize("name", ["vit", "mixer", "swin"])
+def test_the_token_after_a_layer_norm_misses_a_direction(name):
+    """Its scaled outputs sum to a constant: width - 1, or the non-zero gammas if some are zero."""
+    model = small(name)
+    width = model.norm.weight.numel()
+    tap = {"vit": "fc_norm", "mixer": "head_drop", "swin": "head.global_pool"}[name]
+    for dead, expected in ((0, width - 1), (1, width - 1), (2, width - 2)):
+        with torch.no_grad():
+            model.norm.weight[:dead] = 0
+            model.norm.weight[dead:] = torch.rand(width - dead, dtype=torch.float64) + 0.5
+        bounds = {b.tap: b for b in audit(facts(model, (1, 16, 16)), 256)}
+        assert bounds[tap].upper == expected
+    live = torch.zeros(1, 16, 16, dtype=torch.bool)
+    live[:, 4:12, 4:12] = True
+    x = torch.randn(1, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    ranks, _ = jacobian_ranks(model, x, live, [tap])
+    assert ranks[tap] == width - 2
 
 
 def test_zero_gammas_are_seen():
@@ -204,6 +235,20 @@ def test_a_stranger_with_a_known_name_is_opaque():
     model = nn.Sequential(BasicBlock()).double().eval()
     (bound,) = audit(facts(model, (4,), taps=["0"]), 4)
     assert "no rank rule" in bound.notes[0]
+
+
+def test_an_unknown_model_without_taps_is_bounded_at_its_output():
+    class Plain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wide = nn.Linear(4, 9)
+
+        def forward(self, x):
+            return self.wide(x).sum(-1, keepdim=True)
+
+    (bound,) = audit(facts(Plain().double().eval(), (4,)), 4)
+    assert (bound.tap, bound.upper) == ("output", 1)
+    assert "Plain has no rank rule" in bound.notes[0]
 
 
 def test_bad_input_names_the_shapes():
