@@ -125,7 +125,7 @@ def _taps(
     given = list(taps)
     if all(isinstance(tap, Tap) for tap in given):
         return tuple(given)  # type: ignore[arg-type]
-    return named_taps(model, [str(tap) for tap in given])
+    return named_taps(model, [str(tap) for tap in given], tuple(image.shape))
 
 
 def _check_model(model: nn.Module) -> None:

@@ -125,7 +125,11 @@ class Run:
 
         columns = Columns(self.plan(engine), self.taps)
         for part in columns.plan.parts:
-            self.push(engine, part, lambda tap, x, p=part: columns.add(tap, x, p, finish, dtype))
+
+            def read(tap: Tap, x: Tangent, part: range = part) -> None:
+                columns.add(tap, x, part, finish, dtype)
+
+            self.push(engine, part, read)
         columns.finish(finish, dtype)
         notes = tuple(f"{op} went through torch.func.jvp" for op in sorted(engine.fallbacks))
         return Profile(tuple(records), spectra, engine.peak, time.perf_counter() - started, notes)
@@ -205,7 +209,8 @@ class Run:
         }
         best = (self.request.directions, f"{self.request.directions} directions")
         bounds = {}
-        for tap in self.taps:
+        by_name = {tap.name: tap for tap in self.taps}
+        for tap in (by_name[name] for name in active):  # in the order of the pass
             here = min(best, (active[tap.name], f"{active[tap.name]} active units at {tap.name}"))
             upper = audited.get(tap.name)
             if tap.separator and isinstance(upper, int):
@@ -262,8 +267,10 @@ class Run:
 
             self.push(engine, part, read, model)
         out = []
-        for tap in self.taps:
-            rank = sketches[tap.name].rank()
+        by_name = {tap.name: tap for tap in self.taps}
+        for name in found:  # in the order in which they were reached
+            tap = by_name[name]
+            rank = sketches[name].rank()
             self.say(f"{tap.name} {engine.field.name} {rank}")
             out.append((tap, rank, *found[tap.name]))
         return out
@@ -296,7 +303,11 @@ class Run:
         def probe() -> tuple[int, int]:
             trial = Engine(FloatField(engine.field.dtype))
             rows: dict[str, int] = {}
-            self.push(trial, range(1), lambda tap, x: rows.__setitem__(tap.name, x.data_.numel()))
+
+            def read(tap: Tap, x: Tangent) -> None:
+                rows[tap.name] = x.data_.numel()
+
+            self.push(trial, range(1), read)
             return trial.peak, sum(rows.values())
 
         return plan_blocks(

@@ -11,10 +11,11 @@ patch of the image touches a small window of the early maps and only the window 
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -82,13 +83,13 @@ class Engine:
     family: bool = False
     seed: int = 0
     structural: bool = False
-    path: list[str] = field(default_factory=list)
-    kinks: Kinks = field(default_factory=Kinks)
-    fallbacks: set[str] = field(default_factory=set)
+    path: list[str] = dataclasses.field(default_factory=list)
+    kinks: Kinks = dataclasses.field(default_factory=Kinks)
+    fallbacks: set[str] = dataclasses.field(default_factory=set)
     operations: int = 0
     layer: int = 0
     peak: int = 0
-    live: dict[int, list[int]] = field(default_factory=dict)
+    live: dict[int, list[int]] = dataclasses.field(default_factory=dict)
     total: int = 0
 
     @property
@@ -164,7 +165,7 @@ class Tangent(Tensor):
         support: Tensor | None,
     ) -> Tangent:
         """A wrapper with the primal's shape and strides."""
-        wrapper: Tangent = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        wrapper: Tangent = Tensor._make_wrapper_subclass(
             cls,
             primal.shape,
             strides=primal.stride(),
@@ -226,10 +227,10 @@ class Tangent(Tensor):
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return f"Tangent({tuple(self.primal.shape)}, {self.directions} x {self.window})"
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Run the rule of ``func``; in-place operations run the functional rule and assign."""
@@ -324,7 +325,7 @@ def _fallback(engine: Engine, func: Any, args: Any, kwargs: Any) -> Any:
 def zeros_like_layout(data: Tensor, sizes: Sequence[int]) -> Tensor:
     """Zeros of [K, *sizes] whose dimensions lie in memory in the order of ``data``'s."""
     shape = (data.shape[0], *sizes)
-    order = sorted(range(data.ndim), key=lambda d: (-data.stride(d), d))
+    order = sorted(range(data.ndim), key=lambda d: (-int(data.stride(d)), d))
     flat = torch.zeros([shape[d] for d in order], dtype=data.dtype, device=data.device)
     return flat.permute([order.index(d) for d in range(data.ndim)])
 
@@ -381,7 +382,7 @@ def push(
         handles.append(module.register_forward_pre_hook(enter(name or "the model")))
         handles.append(module.register_forward_hook(leave(name)))
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _without_bases():
             model(engine.wrap(primal, data, offset, support))
     finally:
         engine.path.clear()
@@ -389,6 +390,12 @@ def push(
             handle.remove()
     if missing := wanted - seen:
         raise InputError(f"taps that the forward pass never reached: {', '.join(sorted(missing))}")
+
+
+def _without_bases() -> Any:
+    """Keep torch from holding the base of each view alive: live views are counted by Python."""
+    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.ADInplaceOrView)
+    return torch._C._ExcludeDispatchKeyGuard(keys)
 
 
 def _as_tangent(engine: Engine, name: str, output: Any, data: Tensor) -> Tangent:

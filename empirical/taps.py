@@ -18,7 +18,7 @@ from theory.errors import InputError
 
 #: module paths of whole blocks in timm's families; a path is a block if it is the longest match
 _BLOCK = re.compile(
-    r"(layer\d+\.\d+|(blocks|stages)\.\d+(\.(blocks\.)?\d+)?|layers\.\d+\.blocks\.\d+|layers\.\d+)$"
+    r"(layer\d+\.\d+|s\d+\.b\d+|(blocks|stages)\.\d+(\.(blocks\.)?\d+)?|layers\.\d+\.blocks\.\d+|layers\.\d+)$"
 )
 #: modules that end a stem, best first
 _STEMS = ("maxpool", "patch_embed", "stem", "bn1", "conv_stem", "stem_conv")
@@ -85,18 +85,26 @@ def default_taps(model: nn.Module, input_size: Sequence[int] | None = None) -> t
     return tuple(Tap(name, index, True, kind) for index, (name, kind) in enumerate(found))
 
 
-def named_taps(model: nn.Module, names: Sequence[str]) -> tuple[Tap, ...]:
+def named_taps(
+    model: nn.Module, names: Sequence[str], input_size: Sequence[int] | None = None
+) -> tuple[Tap, ...]:
     """Taps by module path; default taps keep their kind, any other is ``not a separator``.
+
+    A model without recognised blocks has no default taps.
 
     Raises:
         InputError: a name is no module of the model.
     """
     modules = dict(model.named_modules())
-    known = {tap.name: tap for tap in default_taps(model)}
-    taps = []
-    for index, name in enumerate(names):
+    for name in names:
         if name not in modules:
             raise InputError(f"the model has no module {name!r}")
+    try:
+        known = {tap.name: tap for tap in default_taps(model, input_size)}
+    except InputError:
+        known = {}
+    taps = []
+    for index, name in enumerate(names):
         kind, separator = (known[name].kind, True) if name in known else ("other", False)
         taps.append(Tap(name, index, separator, kind))
     return tuple(taps)

@@ -92,7 +92,7 @@ def convolution(
     k = data.shape[0]
     flat = data.reshape(k * b, c, *data.shape[3:]) if b == 1 else data.flatten(0, 1)
     out4, oy, ox = convolve(field, flat, w, *args, (height, width), outs, offset[2:])
-    out5 = out4.unflatten(0, (k, b))
+    out5 = out4.unflatten(0, (k, b))  # type: ignore[no-untyped-call]
     if engine.family:
         full, _, _ = convolve(field, x.primal, w, *args, (height, width), outs, (0, 0))
         primal = full if bias is None else full + constant_primal(engine, bias).reshape(1, -1, 1, 1)
@@ -178,7 +178,7 @@ def _gemm(
         product = field.matmul(view.reshape(n * oh * ow, kh * kw * c), kernel[0])
         out.copy_(product.view(n, oh, ow, o))
         return
-    split = view.unflatten(-1, (groups, c // groups)).permute(5, 0, 1, 2, 3, 4, 6)
+    split = view.unflatten(-1, (groups, c // groups)).permute(5, 0, 1, 2, 3, 4, 6)  # type: ignore[no-untyped-call]
     rows = split.reshape(groups, n * oh * ow, -1)
     product = field.matmul(rows, kernel)
     out.view(n * oh * ow, groups, -1).copy_(product.permute(1, 0, 2))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -127,5 +126,5 @@ def vector_norm(
     """The 2-norm as the root of a sum of squares."""
     if order != 2:
         raise engine.refuse(func, f"a norm of order {order}")
-    chosen: Sequence[int] = list(range(x.primal.ndim)) if dims is None else dims
+    chosen = list(range(x.primal.ndim)) if dims is None else list(dims)
     return (x * x).sum(chosen, keepdim).sqrt()

@@ -23,7 +23,7 @@ aten = torch.ops.aten
 
 def _shape(a: Any, b: Any) -> tuple[int, ...]:
     shapes = [x.shape for x in (a, b) if isinstance(x, Tensor)]
-    return tuple(torch.broadcast_shapes(*shapes))
+    return tuple(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
 
 
 def _primal(engine: Engine, x: Any) -> Any:

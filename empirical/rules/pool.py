@@ -130,8 +130,7 @@ def avg_pool(
     counts = nn.functional.avg_pool2d(ones, k, s, p, ceil, True, 1)
     sizes = (counts / inside).round().to(x.primal.device)
     field = engine.field
-    modular = isinstance(field, ModField)
-    factor = field.inverse(sizes) if modular else (1 / sizes).to(field.dtype)
+    factor = field.inverse(sizes) if isinstance(field, ModField) else (1 / sizes).to(field.dtype)
     data, offset = x.data_, x.offset
     if x.window[:2] != (b, c):
         data, offset = x.dense(), (0, 0, 0, 0)
@@ -169,7 +168,7 @@ def _sums(
                 i : i + (ys.count - 1) * s[0] + 1 : s[0],
                 j : j + (xs.count - 1) * s[1] + 1 : s[1],
             ]
-    out = engine.field.reduce_(total).permute(0, 3, 1, 2).unflatten(0, data.shape[:2])
+    out = engine.field.reduce_(total).permute(0, 3, 1, 2).unflatten(0, data.shape[:2])  # type: ignore[no-untyped-call]
     return out, (0, 0, ys.start, xs.start)
 
 

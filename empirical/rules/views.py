@@ -245,6 +245,23 @@ def index_select(engine: Engine, func: Any, x: Tangent, dim: int, index: Tensor)
     return moved(engine, x, lambda p: p.index_select(dim, index), block)
 
 
+@rule(
+    aten.reflection_pad2d.default, aten.replication_pad2d.default, aten.upsample_nearest2d.default
+)  # fmt: skip
+def regrid(engine: Engine, func: Any, x: Tangent, *args: Any) -> Any:
+    """Each output row and column copies one of the input's: which one, the operation tells."""
+    n = x.primal.ndim
+    for dim in (n - 2, n - 1):
+        places = torch.arange(x.primal.shape[dim], dtype=torch.float64)
+        grid = places[:, None] if dim == n - 2 else places[None, :]
+        index = func(grid.expand(1, 1, *x.primal.shape[-2:]).contiguous(), *args)[0, 0].long()
+        column = index[:, 0] if dim == n - 2 else index[0]
+        if dim == n - 2:
+            rows = column
+    device = x.primal.device
+    return x.index_select(n - 2, rows.to(device)).index_select(n - 1, column.to(device))
+
+
 @rule(aten.index.Tensor)
 def index(engine: Engine, func: Any, x: Tensor, indices: Sequence[Any]) -> Tangent:
     """Advanced indexing by constant indices."""

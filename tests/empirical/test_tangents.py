@@ -1,0 +1,279 @@
+"""The engine against dense oracles: torch.func in float64, and python-flint over the rationals."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from empirical.fields import FloatField, ModField, random_primes
+from empirical.tangents import Engine, Tangent, push
+from theory.errors import InputError, UnsupportedError
+
+P = random_primes(1, 0)[0]
+#: rounding of a few dozen float64 operations, relative to the largest entry
+TOLERANCE = 1e-12
+
+
+def tangents(model, x, data, engine, tap="", offset=None):
+    """The tangents [K, *shape] of one tap."""
+    found = {}
+    push(model, x, data, engine, [tap], lambda n, t: found.__setitem__(n, t), offset)
+    return found[tap]
+
+
+def oracle(model, x, data):
+    """torch.func.jvp, one direction at a time."""
+    return torch.stack([torch.func.jvp(model, (x,), (v,))[1] for v in data])
+
+
+def agrees(model, shape, k=5, seed=0):
+    """The engine's tangents equal torch.func.jvp's."""
+    torch.manual_seed(seed)
+    model = model.double().eval().requires_grad_(False)
+    x, data = torch.randn(1, *shape).double(), torch.randn(k, 1, *shape).double()
+    ours = tangents(model, x, data, Engine(FloatField())).dense()
+    theirs = oracle(model, x, data)
+    assert theirs.abs().max() > 0
+    assert torch.allclose(ours, theirs, atol=TOLERANCE * float(theirs.abs().max()), rtol=0)
+
+
+class Call(nn.Module):
+    def __init__(self, f):
+        super().__init__()
+        self.f = f
+
+    def forward(self, x):
+        return self.f(x)
+
+
+CONVS = [
+    nn.Conv2d(4, 6, 3, padding=1),
+    nn.Conv2d(4, 6, 3, stride=2, padding=1, bias=False),
+    nn.Conv2d(4, 6, (3, 1), stride=(1, 2), padding=(0, 1), dilation=(2, 1)),
+    nn.Conv2d(4, 8, 3, groups=2, padding=1),
+    nn.Conv2d(4, 4, 5, groups=4, padding=2, stride=2),
+    nn.Conv2d(4, 8, 3, groups=4, padding=2, dilation=2),
+    nn.Conv2d(4, 6, 1),
+    nn.Conv2d(4, 6, 1, stride=2),
+]
+POOLS = [
+    nn.MaxPool2d(3, 2, 1),
+    nn.MaxPool2d(2, ceil_mode=True),
+    nn.AvgPool2d(3, 1, 1),
+    nn.AvgPool2d(3, 2, 1, count_include_pad=False),
+    nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False),
+    nn.AdaptiveAvgPool2d(1),
+]
+NORMS = [
+    nn.BatchNorm2d(4),
+    nn.GroupNorm(2, 4),
+    nn.LayerNorm([4, 9, 9]),
+    nn.LayerNorm(9, eps=0.0, elementwise_affine=False),
+    nn.Softmax(1),
+]
+SCALARS = [
+    nn.ReLU(), nn.ReLU(inplace=True), nn.ReLU6(), nn.LeakyReLU(0.25), nn.Hardtanh(-0.5, 0.5),
+    nn.GELU(), nn.GELU("tanh"), nn.SiLU(), nn.Sigmoid(), nn.Tanh(), nn.Hardswish(), nn.Hardsigmoid(),
+    nn.Mish(), nn.Softplus(), nn.ELU(0.7),
+]  # fmt: skip
+FUNCTIONS = [
+    lambda x: x * x.sigmoid() + 2 * x - x / 3 + 1 / (2 + x * x),
+    lambda x: torch.cat([x[:, :2], torch.ones_like(x), x.flip(3)], 1),
+    lambda x: (x.flatten(2).transpose(1, 2) @ x.flatten(2)).softmax(-1),
+    lambda x: nn.functional.normalize(x.flatten(2), dim=-1),
+    lambda x: nn.functional.pad(x, (1, -1, 2, 0)).roll((1, 2), (2, 3)),
+    lambda x: torch.stack(x.chunk(2, 1)).mean((0, 3)) - x.var(1).unsqueeze(1).mean(3),
+    lambda x: x.reshape(1, 2, 2, 81).unbind(1)[1] ** 3,
+    lambda x: torch.einsum("bchw,bdhw->bcd", x, x.clamp(-1, 1)),
+    lambda x: nn.functional.interpolate(
+        nn.functional.pad(x, (1, 2, 3, 0), "reflect"), scale_factor=2
+    ),
+    lambda x: x.abs().add_(1).mul_(2).sqrt().cumsum(2),  # cumsum has no rule: falls back
+]
+
+
+@pytest.mark.parametrize("layer", [*CONVS, *POOLS, *NORMS, *SCALARS], ids=str)
+def test_layer_against_torch_func(layer):
+    if isinstance(layer, nn.BatchNorm2d):
+        nn.init.normal_(layer.weight)
+        nn.init.normal_(layer.running_mean)
+    copied = copy.deepcopy(layer)
+    if isinstance(layer, nn.Hardsigmoid):  # torch's own slope is 1/6 in float32, off by 5e-9
+        copied = Call(
+            lambda x: (
+                nn.functional.hardsigmoid(x)
+                if isinstance(x, Tangent)
+                else nn.functional.hardtanh(x + 3, 0, 6) / 6
+            )
+        )
+    agrees(nn.Sequential(nn.Conv2d(4, 4, 1), copied), (4, 9, 9))
+
+
+@pytest.mark.parametrize("index", range(len(FUNCTIONS)))
+def test_function_against_torch_func(index):
+    agrees(Call(FUNCTIONS[index]), (4, 9, 9))
+
+
+def test_unknown_operation_falls_back_and_says_so():
+    engine = Engine(FloatField())
+    x = torch.randn(1, 3, 4).double()
+    tangents(Call(lambda z: z.cumsum(1)), x, torch.randn(2, 1, 3, 4).double(), engine)
+    assert engine.fallbacks == {"aten.cumsum.default"}
+
+
+def test_unknown_operation_mod_p_names_operation_and_module():
+    model = nn.Sequential(nn.ReLU(), Call(lambda z: z.cumsum(1)))
+    x = torch.randn(1, 3, 4).double()
+    with pytest.raises(UnsupportedError, match=r"aten\.cumsum\.default in module '1'"):
+        tangents(model, x, torch.ones(2, 1, 3, 4).double(), Engine(ModField(P)))
+
+
+def convnet(seed, integer=False):
+    """Every windowed operation in a row, with a residual whose windows differ."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Sequential(nn.Conv2d(3, 8, 5, 2, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+            self.a = nn.Conv2d(8, 8, 3, padding=1)
+            self.b = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+            self.c = nn.Conv2d(8, 8, 3, padding=1, groups=2)
+            self.pool = nn.AvgPool2d(2)
+            self.head = nn.Linear(8, 5)
+
+        def forward(self, x):
+            x = self.stem(x)
+            x = torch.relu(x + self.b(torch.relu(self.a(x))))
+            x = torch.cat([self.c(x)[:, :4], x[:, 4:]], 1)
+            return self.head(self.pool(x).mean((2, 3)) * 32)
+
+    torch.manual_seed(seed)
+    net = Net().double().eval().requires_grad_(False)
+    if integer:
+        for parameter in net.parameters():
+            parameter.copy_(torch.randint(-3, 4, parameter.shape).double())
+    return net
+
+
+@pytest.mark.parametrize("tap", ["stem", "a", "c", "pool", ""])
+@pytest.mark.parametrize("corner", [(0, 0), (13, 9), (28, 28)])
+def test_window_equals_no_window(tap, corner):
+    net = convnet(0)
+    x = torch.randn(1, 3, 32, 32).double()
+    data = torch.randn(6, 1, 3, 4, 4).double()
+    full = torch.zeros(6, 1, 3, 32, 32).double()
+    y, z = corner
+    full[..., y : y + 4, z : z + 4] = data
+    windowed = tangents(net, x, data, Engine(FloatField()), tap, (0, 0, y, z))
+    dense = tangents(net, x, full, Engine(FloatField()), tap)
+    if tap == "stem":
+        assert windowed.data_.numel() < dense.data_.numel() / 4
+    assert torch.allclose(windowed.dense(), dense.dense(), atol=1e-13)
+
+
+def test_integer_network_mod_p_equals_float64_entry_by_entry():
+    """With integer weights float64 is exact, so residues must be equal, not close."""
+    net = convnet(1, integer=True)
+    x = torch.randint(-9, 10, (1, 3, 32, 32)).double()
+    data = torch.randint(-99999, 99999, (7, 1, 3, 6, 6)).double()
+    for tap in ("stem", "a", "c"):  # integers all the way
+        exact = tangents(net, x, data, Engine(FloatField()), tap, (0, 0, 8, 8)).dense()
+        assert tap == "stem" or exact.abs().max() > P  # so that the reduction is seen to work
+        residues = tangents(net, x, data, Engine(ModField(P)), tap, (0, 0, 8, 8)).dense()
+        assert torch.equal((exact - residues).remainder(P), torch.zeros_like(exact))
+    # average pool and mean: exact fractions, so multiply by their denominators
+    exact = tangents(net, x, data, Engine(FloatField()), "", (0, 0, 8, 8)).dense()
+    residues = tangents(net, x, data, Engine(ModField(P)), "", (0, 0, 8, 8)).dense()
+    whole = (exact * 2).round()  # (1/4)(1/16) * 32 = 1/2
+    assert torch.equal((whole - 2 * residues).remainder(P), torch.zeros_like(exact))
+
+
+def test_long_sums_are_split():
+    """2^16 products of large residues overflow 2^53 unless they are split."""
+    field = ModField(P)
+    torch.manual_seed(0)
+    a = torch.randint(P // 2 - 999, P // 2, (1, 1 << 16))
+    b = torch.randint(P // 2 - 999, P // 2, (1 << 16, 1))
+    expected = sum(int(u) * int(v) for u, v in zip(a[0], b[:, 0], strict=True)) % P
+    assert int(field.matmul(a.double(), b.double())) % P == expected
+    # the false variant: without splitting some partial sum is rounded
+    assert int((a.double() @ b.double()).item()) % P != expected
+
+
+def test_in_place_on_a_tensor_with_a_live_view_is_refused():
+    def bad(x):
+        y = x + 0
+        view = y.view(-1)
+        y.relu_()
+        return view
+
+    def fine(x):
+        y = (x + 0).view(-1)
+        y.relu_()
+        return y
+
+    x, data = torch.randn(1, 4).double(), torch.randn(2, 1, 4).double()
+    with pytest.raises(UnsupportedError, match="live views"):
+        tangents(Call(bad), x, data, Engine(FloatField()))
+    agrees(Call(fine), (4,))
+
+
+def test_a_tap_keeps_what_it_saw_before_an_in_place_operation():
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True)).double().requires_grad_(False)
+    x, data = torch.randn(1, 4).double(), torch.eye(4).double()[:, None]
+    found = {}
+    push(net, x, data, Engine(FloatField()), ["0", "1"],
+         lambda n, t: found.__setitem__(n, t.dense().clone()))  # fmt: skip
+    assert torch.equal(found["0"][:, 0], net[0].weight.T)
+    assert not torch.equal(found["0"], found["1"])
+
+
+@pytest.mark.parametrize("kind", ["tuple", "dict"])
+def test_models_that_return_several_tensors(kind):
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Linear(4, 3)
+
+        def forward(self, x):
+            y = self.body(x)
+            return (y, y * 2) if kind == "tuple" else {"a": y, "b": y * 2}
+
+    net = Two().double().requires_grad_(False)
+    x, data = torch.randn(1, 4).double(), torch.eye(4).double()[:, None]
+    assert tangents(net, x, data, Engine(FloatField()), "body").directions == 4
+    with pytest.raises(InputError, match="returns 2 tensors"):
+        tangents(net, x, data, Engine(FloatField()), "")
+
+
+def test_output_that_does_not_depend_on_the_input_has_zero_rows():
+    net = nn.Sequential(Call(lambda x: torch.ones(1, 3).double()))
+    out = tangents(net, torch.randn(1, 4).double(), torch.eye(4).double()[:, None],
+                   Engine(FloatField()), "0")  # fmt: skip
+    assert out.dense().shape == (4, 1, 3)
+    assert not out.dense().any()
+
+
+def test_tap_never_reached_is_an_error():
+    net = nn.Sequential(nn.Linear(4, 4)).double()
+    net.unused = nn.Linear(4, 4)
+    net.forward = lambda x: net[0](x)
+    with pytest.raises(InputError, match="never reached: unused"):
+        tangents(net, torch.randn(1, 4).double(), torch.eye(4).double()[:, None],
+                 Engine(FloatField()), "unused")  # fmt: skip
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+def test_cuda_equals_cpu():
+    net = convnet(2)
+    x = torch.randn(1, 3, 32, 32).double()
+    data = torch.randint(-5, 6, (7, 1, 3, 6, 6)).double()
+    for field in (FloatField(), ModField(P)):
+        here = tangents(net, x, data, Engine(field), "", (0, 0, 8, 8)).dense()
+        net.cuda()
+        there = tangents(net, x.cuda(), data.cuda(), Engine(field), "", (0, 0, 8, 8)).dense().cpu()
+        net.cpu()
+        close = torch.allclose(here, there, atol=1e-12)
+        assert torch.equal(here, there) if isinstance(field, ModField) else close
