@@ -299,10 +299,11 @@ def _dependence(model: str, records: Sequence[Record]) -> list[ClaimVerdict]:
         if r.measurement != "dependence" or "accuracy" not in r.extra or r.value is None:
             continue
         kept, full = float(r.extra["accuracy"]), float(r.extra.get("accuracy_original", 1.0))
-        why = (
-            f"{r.value:g} logits carry class {r.extra.get('class', '?')}: "
-            f"accuracy {kept:.0%}, was {full:.0%}"
-        )
+        over = f"fitted on {r.settings.get('samples', 'all')} samples"
+        why = f"class {r.extra.get('class', '?')} from {r.value:g} logits, {over}: "
+        why += f"its accuracy {kept:.0%}, was {full:.0%}"
         verdict = HOLDS if kept >= 0.95 * full else REFUTED
+        if not r.value:
+            verdict, why = UNDECIDED, f"the penalty leaves no logit in, {over}"
         found.append(ClaimVerdict("independence-deficit", model, verdict, why, r.tap, r.image))
     return found

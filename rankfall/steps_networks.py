@@ -6,7 +6,6 @@ last record says that it is done, so that a run that was killed goes on with the
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from empirical.runs import Run
 from theory.errors import InputError, UnsupportedError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from empirical.models import LoadedModel
     from empirical.profile import Profile
@@ -26,6 +25,7 @@ EFFICIENTNET = "tf_efficientnet_lite0"
 EPS = (1e-3, 2.0**-23)
 #: the images of the measurements over a data set
 HELD_OUT = "held-out digits"
+FEATURES = ("classification", "dependence")
 #: bytes of live tangents; with the process's own the peak stays below 4 GB
 MEMORY = 3 << 29
 #: layer norm and GELU have no exact slopes
@@ -41,7 +41,7 @@ class Item:
         image: an embedded photograph, or ``digit 0`` for the first held-out digit.
         patch: side of the central patch that varies; None for all pixels.
         field: ``audit``, ``float64``, ``exact`` or ``family``; or a measurement of the last
-            features over many images: ``classification``.
+            features over many images: ``classification`` or ``dependence``.
     """
 
     model: str
@@ -68,7 +68,7 @@ def work_list(photographs: tuple[str, ...], patch: int) -> tuple[Item, ...]:
         for model, image, side in places
         for field in ("audit", "float64", "exact", "family")
         if field != "exact" or model in PIECEWISE_LINEAR
-    ) + tuple(Item(name, HELD_OUT, None, "classification") for name in NAMES)
+    ) + tuple(Item(name, HELD_OUT, None, field) for name in NAMES for field in FEATURES)
 
 
 def done_record(item: Item, seed: int, seconds: float = 0.0, **extra: Any) -> Record:
@@ -104,8 +104,8 @@ class Networks:
         started = time.perf_counter()
         notes: tuple[str, ...] = ()
         peak = 0
-        if item.field == "classification":
-            records = self._classification(loaded)
+        if item.field in FEATURES:
+            records = self._features(item, loaded)
         elif item.field == "audit":
             records = self._audit(item, loaded, self.image(item, loaded))
         else:
@@ -160,22 +160,37 @@ class Networks:
         except UnsupportedError as error:  # absent, and said so; never a number
             return Profile((), {}, 0, 0.0, (f"{item.field}: UNSUPPORTED: {error}",))
 
-    def _classification(self, loaded: LoadedModel) -> list[Record]:
-        """The classification dimension of the features that the head sees."""
-        from empirical.classification import measure
+    def _features(self, item: Item, loaded: LoadedModel) -> list[Record]:
+        """Step (d): classification dimension, or the sparsest logit dependence."""
+        from empirical import classification, dependence
         from empirical.digits import digits_data
+        from empirical.features import collect
         from empirical.images import pixel_hash
         from empirical.subject import Subject
 
         data = digits_data()
-        features, head = last_features(loaded.model, data.test_x)
-        tap = next(tap for tap in loaded.taps if tap.kind == "pooled")
-        found = measure(features, head.weight, head.bias, data.test_y, seed=self.seed)
+        seen = collect(loaded.model, data.test_x)
+        kind = "pooled" if item.field == "classification" else "logits"
+        tap = next(tap for tap in loaded.taps if tap.kind == kind)
+        values = seen.features if item.field == "classification" else seen.logits
         subject = Subject(
             model=loaded.name, weights=loaded.weights, data=pixel_hash(data.test_x), tap=tap.name,
-            tap_index=tap.index, shape=tuple(features.shape[1:]), seed=self.seed,
+            tap_index=tap.index, shape=tuple(values.shape[1:]), seed=self.seed,
         )  # fmt: skip
-        return list(found.records(subject))
+        if item.field == "classification":
+            found = classification.measure(
+                seen.features, seen.weight, seen.bias, data.test_y, seed=self.seed
+            )
+            return list(found.records(subject))
+        train = collect(loaded.model, data.train_x)
+        records: list[Record] = []
+        for samples in dependence.SAMPLES:
+            result = dependence.measure(
+                train.logits, data.train_y, held_out=(seen.logits, data.test_y), samples=samples,
+                seed=self.seed,
+            )  # fmt: skip
+            records += result.records(subject)
+        return records
 
     def _audit(self, item: Item, loaded: LoadedModel, image: Tensor) -> list[Record]:
         """Structural bounds at every tap, proved by the audit for the image's own pattern."""
@@ -216,30 +231,6 @@ class Networks:
                 )
             )  # fmt: skip
         return records
-
-
-def last_features(model: nn.Module, x: Tensor) -> tuple[Tensor, nn.Linear]:
-    """What a network's own linear head sees, float64 [samples, width], and that head.
-
-    Raises:
-        UnsupportedError: the network's classifier is not one linear layer.
-    """
-    import torch
-    from torch import nn
-
-    runner = copy.deepcopy(model).double()
-    getter = getattr(runner, "get_classifier", None)
-    head = getter() if callable(getter) else None
-    if not isinstance(head, nn.Linear):
-        raise UnsupportedError(f"the classifier is {type(head).__name__}, not one linear layer")
-    seen: list[Tensor] = []
-    handle = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(1)))
-    try:
-        with torch.no_grad():
-            runner(x.double())
-    finally:
-        handle.remove()
-    return seen[0], head
 
 
 def _shapes(model: Any, image: Tensor) -> list[tuple[str, tuple[int, ...]]]:

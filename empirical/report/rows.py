@@ -144,7 +144,7 @@ def shape_text(shape: Sequence[int]) -> str:
     return "x".join(str(n) for n in shape)
 
 
-COLUMNS = ("tap", "output", "bound", "exact", "family", "float64", "1e-3", "gap", "f32 eps", "gap")
+COLUMNS = ("tap", "output", "bound", "exact", "family", "f64", "1e-3", "gap", "2^-23", "gap")
 
 
 def cells(row: TapRow) -> tuple[str, ...]:

@@ -122,3 +122,5 @@ def test_independence_deficit() -> None:
     assert judge([carried])[0].verdict == HOLDS
     worse = replace(carried, extra=carried.extra | {"accuracy": 0.4})
     assert judge([worse])[0].verdict == REFUTED
+    none = replace(carried, value=0.0, low=0.0, high=0.0)  # says nothing about other logits
+    assert judge([none])[0].verdict == UNDECIDED
