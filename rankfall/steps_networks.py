@@ -26,8 +26,6 @@ EPS = (1e-3, 2.0**-23)
 #: the images of the measurements over a data set
 HELD_OUT = "held-out digits"
 FEATURES = ("classification", "dependence")
-#: bytes of live tangents; with the process's own the peak stays below 4 GB
-MEMORY = 3 << 29
 #: layer norm and GELU have no exact slopes
 PIECEWISE_LINEAR = ("digits-resnet", "digits-resmlp", EFFICIENTNET)
 
@@ -155,7 +153,6 @@ class Networks:
             return jacobian_profile(
                 loaded.model, image, field=item.field, patch=item.patch, taps=loaded.taps, eps=EPS,
                 seed=self.seed, name=loaded.name, weights=loaded.weights, progress=tell,
-                memory=MEMORY,
             )  # fmt: skip
         except UnsupportedError as error:  # absent, and said so; never a number
             return Profile((), {}, 0, 0.0, (f"{item.field}: UNSUPPORTED: {error}",))
