@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
@@ -15,6 +15,7 @@ import sympy as sp
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from theory.chains import Chain, ChainForm, Interval, chain_form, read_chain, realise
+from theory.evaluate import bind
 from theory.rational import Matrix
 from theory.sample import sample_matrices
 from theory.statements import Statement
@@ -167,6 +168,9 @@ def refute_interval(statement: Statement) -> Witness | None:
     return None
 
 
+Sampler = Callable[[Statement, Mapping[sp.Symbol, int], random.Random], dict[str, Matrix] | None]
+
+
 def search(
     statement: Statement,
     *,
@@ -187,7 +191,7 @@ def search(
         dims: a value that every dimension must have; then the witness keeps it.
     """
     if statement.notion.name in ("exact", "partial"):
-        sampler = sample_matrices
+        sampler: Sampler = sample_matrices
     elif statement.notion.name in ("relative", "absolute"):
         sampler = sample_monomial  # where these ranks are counted exactly
     else:
@@ -214,8 +218,34 @@ def search(
         tried += 1
         witness = Witness(matrices, {s.name: values[s] for s in own})
         if violates(statement, witness):
-            return Search(shrink(statement, witness, positive=positive, dims=dims), tried)
+            small = shrink(statement, witness, positive=positive, dims=dims)
+            if dims is None:
+                small, more = _smaller(statement, small, sampler, rng, positive=positive)
+                tried += more
+            return Search(small, tried)
     return Search(None, tried)
+
+
+def _smaller(
+    statement: Statement, witness: Witness, sampler: Sampler, rng: random.Random, *, positive: bool
+) -> tuple[Witness, int]:
+    """Look below a witness: shrinking drops basis vectors one by one, a fresh draw can drop more."""
+    tried, since, own = 0, 0, _own_dimensions(statement)
+    while since < 60:
+        since += 1
+        shapes = {n: (m.rows, m.cols) for n, m in witness.matrices.items()}
+        bounds = bind(statement, shapes, witness.dims)
+        values = {s: rng.randint(min(1, top), top) for s, top in bounds.items()}
+        if sum(values.values()) >= sum(bounds.values()):
+            continue
+        matrices = sampler(statement, values, rng)
+        if matrices is None:
+            continue
+        tried += 1
+        found = Witness(matrices, {s.name: values[s] for s in own})
+        if found.size() < witness.size() and violates(statement, found):
+            witness, since = shrink(statement, found, positive=positive), 0
+    return witness, tried
 
 
 def _own_dimensions(statement: Statement) -> list[sp.Symbol]:

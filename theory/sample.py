@@ -17,6 +17,11 @@ from theory.evaluate import substitute
 from theory.rational import Matrix
 from theory.statements import Statement
 
+#: of the square matrices P D P^-1: nilpotent, idempotent, involutory, minus idempotent, others
+_EIGENVALUES: tuple[tuple[Fraction | int, ...], ...] = (
+    (0,), (0, 1), (1, -1), (0, -1), (-1, 0, 1, 2, Fraction(1, 2)),
+)  # fmt: skip
+
 
 def sample_matrices(
     statement: Statement, values: Mapping[sp.Symbol, int], rng: random.Random
@@ -54,15 +59,16 @@ def _size(expr: sp.Expr, values: Mapping[sp.Symbol, int]) -> int:
 
 def sample(rows: int, cols: int, rng: random.Random) -> Matrix:
     """One matrix: dense, sparse, of low rank, rational, or structured (square ones)."""
-    kind = rng.randrange(12)
+    kind = rng.randrange(14)
     if kind == 0:
         return rational.zero(rows, cols)
     if kind <= 2:  # a partial permutation, the shape of an interval module
         places = list(range(cols))
         rng.shuffle(places)
         lines = [[0] * cols for _ in range(rows)]
+        sign = rng.choice((1, 1, -1))
         for i in range(rng.randint(0, min(rows, cols))):
-            lines[i][places[i]] = 1
+            lines[i][places[i]] = sign
         return rational.matrix(rows, cols, lines)
     if kind <= 4:
         return _dense(rows, cols, rng, (-1, 0, 1))
@@ -76,8 +82,7 @@ def sample(rows: int, cols: int, rng: random.Random) -> Matrix:
         return rational.scale(rational.identity(rows), rng.choice((1, -1, 2, Fraction(1, 2))))
     if kind == 8:
         return _dense(rows, cols, rng, (0, 1, -1, Fraction(1, 2), Fraction(-1, 3), 2))
-    values: tuple[int, ...] = {9: (0,), 10: (0, 1), 11: (1, -1)}[kind]
-    return _conjugate(rows, rng, values, nilpotent=kind == 9)
+    return _conjugate(rows, rng, _EIGENVALUES[kind - 9], nilpotent=kind == 9)
 
 
 def _dense(rows: int, cols: int, rng: random.Random, entries: tuple[Fraction | int, ...]) -> Matrix:
@@ -86,16 +91,20 @@ def _dense(rows: int, cols: int, rng: random.Random, entries: tuple[Fraction | i
     )
 
 
-def _conjugate(n: int, rng: random.Random, values: tuple[int, ...], *, nilpotent: bool) -> Matrix:
+def _conjugate(
+    n: int, rng: random.Random, values: tuple[Fraction | int, ...], *, nilpotent: bool
+) -> Matrix:
     """``P D P^-1``: nilpotent (D a shift with gaps), or D diagonal with the given values."""
-    d = [[0] * n for _ in range(n)]
+    d: list[list[Fraction | int]] = [[0] * n for _ in range(n)]
     for i in range(n):
         if nilpotent and i + 1 < n:
             d[i][i + 1] = rng.choice((0, 1, 1))
         elif not nilpotent:
             d[i][i] = rng.choice(values)
     out = rational.matrix(n, n, d)
-    for _ in range(rng.randint(0, 3) if n > 1 else 0):  # elementary conjugations keep entries small
+    for _ in range(
+        rng.choice((0, 0, 1, 2, 3)) if n > 1 else 0
+    ):  # elementary conjugations keep entries small
         i, j = rng.sample(range(n), 2)
         c = rng.choice((1, -1))
         e, f = ([[int(a == b) for b in range(n)] for a in range(n)] for _ in range(2))
