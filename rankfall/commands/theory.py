@@ -272,8 +272,10 @@ def audit(
         return 0
     rows = []
     for b in bounds:
-        last = [s for s in b.steps if s.bound == "upper"][-1]
-        rows.append((b.tap, str(b.upper), "-" if b.lower is None else str(b.lower), last.rule))
+        used = [s for s in b.steps if s.bound == "upper"]
+        why = next((s for s in reversed(used) if s.rule != "diminishing"), used[-1])
+        lower = "-" if b.lower is None else str(b.lower)
+        rows.append((b.tap, str(b.upper), lower, f"{why.rule} ({why.layer})"))
     table(f"Structural bounds of {loaded.name}", ("tap", "upper", "lower", "by"), rows, wrap=(3,))
     if proof:
         for b in bounds:

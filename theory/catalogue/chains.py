@@ -12,7 +12,7 @@ DEPTH = 8  # theory.md: a row about n maps is certified for every n up to this
 _PAPER = "Feng et al., Rank Diminishing in Deep Neural Networks, NeurIPS 2022"
 _BOOK = "Horn and Johnson, Matrix Analysis, 0.4.5"
 _CERTIFIED = "certificate"
-_ALL_N = "certificate for every n up to 8; general n by induction on this row's step"
+_ALL_N = "certificate for every n up to 8; general n is A: induction in docs/catalogue.md"
 
 
 def _diminishing() -> tuple[str, ...]:
@@ -320,7 +320,7 @@ CHAIN_ROWS: tuple[Entry, ...] = (
         status="K",
         beyond=False,
         source="Frobenius' inequality; Horn and Johnson, Matrix Analysis, 3.1",
-        known="certificate for every k + 1 up to 8; general k is one Frobenius inequality",
+        known="certificate for every k + 1 up to 8; general k is A: one Frobenius inequality",
         proof="Frobenius(A, A^{k-1}, A).",
         property="powers",
         false_variants=(
