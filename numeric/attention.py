@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from numeric.layers_exact import Layer, Linear, Rows, Shape, misfit, tensor
+from numeric.layer import Layer, Rows, Shape, misfit, tensor
+from numeric.layers_exact import Linear
 from numeric.layers_smooth import softmax
 from numeric.scalars import Field, Matrix, Scalar
 

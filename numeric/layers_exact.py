@@ -1,59 +1,17 @@
-"""Layers that stay rational: linear operators, piecewise-linear units and pools.
+"""Linear operators over the rationals: dense, convolution, pools, patches, batch norm.
 
-Every layer has ``output_shape(shape)``, ``push(x, tangents, shape, field)`` (the value and the
-push-forward of a block of tangents; with the identity as the block that is the Jacobian) and
-``to_torch(shape)`` (the same layer as a float64 ``nn.Module`` on batches). Values are flattened in
-row-major order: (n,), (channels, length), (channels, height, width) or (tokens, width).
-Rank rules: theory.md, section 4; kinks: section 5.1.
+Each gives its matrix M and offset b at an input shape; the layer is ``x -> M x + b`` and its Jacobian
+M, whose rank is the operator's own (theory.md, section 4: often less than min(inputs, outputs)).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from math import prod
 from typing import Any
 
-from numeric.scalars import Field, KinkError, Matrix, Rational, Scalar, is_zero
-from theory.errors import InputError
-
-Shape = tuple[int, ...]
-Vector = tuple[Rational, ...]
-Rows = tuple[Vector, ...]
-
-
-def tensor(values: Any) -> Any:
-    """A float64 torch tensor of rationals (nested tuples)."""
-    import torch
-
-    def floats(v: Any) -> Any:
-        return [floats(e) for e in v] if isinstance(v, tuple | list) else float(v)
-
-    return torch.tensor(floats(values), dtype=torch.float64)
-
-
-class Layer:
-    """What every layer offers; see the module's docstring."""
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """Shape of the output for an input of ``shape``; InputError if it does not fit."""
-        raise NotImplementedError
-
-    def push(
-        self, x: Matrix, tangents: Matrix, shape: Shape, field: Field
-    ) -> tuple[Matrix, Matrix]:
-        """Value (column) and pushed-forward tangents (one column for each direction)."""
-        raise NotImplementedError
-
-    def to_torch(self, shape: Shape) -> Any:
-        """The same layer as a float64 ``torch.nn.Module`` over batches of ``shape``."""
-        raise NotImplementedError
-
-
-def misfit(layer: Layer, wanted: str, shape: Shape) -> InputError:
-    """The error of a layer that cannot take ``shape``."""
-    return InputError(f"{type(layer).__name__} takes {wanted}, but its input has shape {shape}")
+from numeric.layer import Layer, Rows, Shape, Vector, misfit, spatial_output, tensor, windows
+from numeric.scalars import Field, Matrix, Rational
 
 
 class Operator(Layer):
@@ -113,32 +71,6 @@ class Linear(Operator):
         return layer
 
 
-def windows(spatial: Shape, kernel: Shape, stride: int, padding: int) -> list[list[int | None]]:
-    """Flat input positions of every window, row-major; None stands for padding."""
-    out = [(s + 2 * padding - k) // stride + 1 for s, k in zip(spatial, kernel, strict=True)]
-    result: list[list[int | None]] = []
-    for start in product(*(range(o) for o in out)):
-        window: list[int | None] = []
-        for offset in product(*(range(k) for k in kernel)):
-            at = [s * stride - padding + o for s, o in zip(start, offset, strict=True)]
-            inside = all(0 <= a < n for a, n in zip(at, spatial, strict=True))
-            flat = 0
-            for a, n in zip(at, spatial, strict=True):
-                flat = flat * n + a
-            window.append(flat if inside else None)
-        result.append(window)
-    return result
-
-
-def _spatial(layer: Layer, shape: Shape, kernel: Shape, stride: int, padding: int) -> Shape:
-    if len(shape) != 1 + len(kernel):
-        raise misfit(layer, f"(channels, {len(kernel)} spatial axes)", shape)
-    out = tuple((s + 2 * padding - k) // stride + 1 for s, k in zip(shape[1:], kernel, strict=True))
-    if min(out) < 1:
-        raise misfit(layer, f"at least a window of {kernel} with padding {padding}", shape)
-    return out
-
-
 @dataclass(frozen=True)
 class Conv(Operator):
     """Convolution in one or two dimensions.
@@ -156,7 +88,7 @@ class Conv(Operator):
 
     def output_shape(self, shape: Shape) -> Shape:
         """(channels, *spatial) -> (outputs, *spatial')."""
-        out = _spatial(self, shape, self.kernel, self.stride, self.padding)
+        out = spatial_output(self, shape, self.kernel, self.stride, self.padding)
         inputs = len(self.weight[0]) // prod(self.kernel) * self.groups
         if shape[0] != inputs or len(self.weight) % self.groups:
             raise misfit(self, f"{inputs} channels", shape)
@@ -208,7 +140,7 @@ class AvgPool(Operator):
 
     def output_shape(self, shape: Shape) -> Shape:
         """(channels, *spatial) -> (channels, *spatial')."""
-        return (shape[0], *_spatial(self, shape, self.kernel, self.stride, self.padding))
+        return (shape[0], *spatial_output(self, shape, self.kernel, self.stride, self.padding))
 
     def affine(self, shape: Shape, field: Field) -> tuple[list[Any], list[Any] | None]:
         """1/window at each position of the window."""
@@ -367,142 +299,3 @@ class BatchNorm(Operator):
         layer.weight.data, layer.bias.data = tensor(self.gamma), tensor(self.beta)
         layer.running_mean, layer.running_var = tensor(self.mean), tensor(self.var)
         return layer
-
-
-class Pointwise(Layer):
-    """The same scalar function at every unit."""
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """Unchanged."""
-        return shape
-
-    def unit(self, v: Scalar, field: Field) -> tuple[Scalar, Scalar | None]:
-        """Value and slope; slope None on a kink (or when a ball straddles one)."""
-        raise NotImplementedError
-
-    def push(
-        self, x: Matrix, tangents: Matrix, shape: Shape, field: Field
-    ) -> tuple[Matrix, Matrix]:
-        """Scale each row by its unit's slope; a kink is harmless where the row is 0."""
-        values: list[Scalar] = []
-        out: list[Scalar] = []
-        entries, k = tangents.entries(), tangents.ncols()
-        for i, v in enumerate(x.entries()):
-            row = entries[i * k : (i + 1) * k]
-            value, slope = self.unit(v, field)
-            values.append(value)
-            if slope is None:
-                if not is_zero(row):
-                    raise KinkError(
-                        f"unit {i} of {type(self).__name__} is on its kink at {v}: the network "
-                        "has no derivative there; move the input or the bias"
-                    )
-                out += row
-            elif slope == 1:
-                out += row
-            else:
-                out += [slope * t for t in row]
-        return field.matrix(x.nrows(), 1, values), field.matrix(x.nrows(), k, out)
-
-
-def pieces(v: Scalar, kinks: Sequence[Rational]) -> int | None:
-    """How many kinks lie certainly below ``v``; None if that is undecided or v is on one."""
-    below = 0
-    for kink in kinks:
-        if v > kink:
-            below += 1
-        elif not v < kink:
-            return None
-    return below
-
-
-@dataclass(frozen=True)
-class ReLU(Pointwise):
-    """max(x, 0), or with ``slope`` LeakyReLU."""
-
-    slope: Rational = 0
-
-    def unit(self, v: Scalar, field: Field) -> tuple[Scalar, Scalar | None]:
-        """The side of 0."""
-        piece = pieces(v, (0,))
-        if piece is None:
-            return v * 0 if v == 0 else v.max(v * field.scalar(self.slope)), None
-        if piece == 1:
-            return v, 1
-        slope = field.scalar(self.slope)
-        return v * slope, slope
-
-    def to_torch(self, shape: Shape) -> Any:
-        """``nn.ReLU`` or ``nn.LeakyReLU``."""
-        from torch import nn
-
-        return nn.LeakyReLU(float(self.slope)) if self.slope else nn.ReLU()
-
-
-@dataclass(frozen=True)
-class Clip(Pointwise):
-    """min(max(x, low), high): ReLU6 is ``Clip(0, 6)``, hardtanh ``Clip(-1, 1)``."""
-
-    low: Rational = 0
-    high: Rational = 6
-
-    def unit(self, v: Scalar, field: Field) -> tuple[Scalar, Scalar | None]:
-        """The piece that v is on."""
-        low, high = field.scalar(self.low), field.scalar(self.high)
-        piece = pieces(v, (self.low, self.high))
-        if piece is None:
-            return (v.max(low).min(high) if field.name == "ball" else v), None
-        return (low, v, high)[piece], (0, 1, 0)[piece]
-
-    def to_torch(self, shape: Shape) -> Any:
-        """``nn.Hardtanh``."""
-        from torch import nn
-
-        return nn.Hardtanh(float(self.low), float(self.high))
-
-
-@dataclass(frozen=True)
-class MaxPool(Layer):
-    """Max pool without padding: a selection of the winners."""
-
-    kernel: Shape
-    stride: int = 1
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """(channels, *spatial) -> (channels, *spatial')."""
-        return (shape[0], *_spatial(self, shape, self.kernel, self.stride, 0))
-
-    def push(
-        self, x: Matrix, tangents: Matrix, shape: Shape, field: Field
-    ) -> tuple[Matrix, Matrix]:
-        """Select the winners' rows; a tie is harmless where the tied rows agree."""
-        size, k = prod(shape[1:]), tangents.ncols()
-        values, entries = x.entries(), tangents.entries()
-        chosen: list[int] = []
-        for c in range(shape[0]):
-            for window in windows(shape[1:], self.kernel, self.stride, 0):
-                units = [c * size + at for at in window if at is not None]
-                best = units[0]
-                for u in units[1:]:
-                    if values[u] > values[best]:
-                        best = u
-                row = entries[best * k : (best + 1) * k]
-                for u in units:
-                    agree = values[u] == values[best] and row == entries[u * k : (u + 1) * k]
-                    if u != best and not values[u] < values[best] and not agree:
-                        raise KinkError(
-                            f"units {best} and {u} tie at {values[best]} in a max pool and their "
-                            "tangents differ; move the input"
-                        )
-                chosen.append(best)
-        picked = [t for u in chosen for t in entries[u * k : (u + 1) * k]]
-        n = len(chosen)
-        return field.matrix(n, 1, [values[u] for u in chosen]), field.matrix(n, k, picked)
-
-    def to_torch(self, shape: Shape) -> Any:
-        """``nn.MaxPool1d`` or ``nn.MaxPool2d``."""
-        from torch import nn
-
-        if len(self.kernel) == 1:
-            return nn.MaxPool1d(self.kernel[0], self.stride)
-        return nn.MaxPool2d((self.kernel[0], self.kernel[1]), self.stride)

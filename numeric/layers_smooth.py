@@ -14,7 +14,8 @@ from typing import Any
 
 import flint
 
-from numeric.layers_exact import Layer, Pointwise, Shape, Vector, misfit, tensor
+from numeric.layer import Layer, Shape, Vector, misfit, tensor
+from numeric.layers_piecewise import Pointwise
 from numeric.scalars import Field, KinkError, Matrix, Rational, Scalar
 from theory.errors import InputError
 

@@ -19,20 +19,9 @@ from math import prod
 from typing import Any
 
 from numeric.attention import Attention
-from numeric.layers_exact import (
-    AvgPool,
-    BatchNorm,
-    Clip,
-    Conv,
-    Flatten,
-    GlobalPool,
-    Layer,
-    Linear,
-    MaxPool,
-    PatchEmbed,
-    ReLU,
-    Shape,
-)
+from numeric.layer import Layer, Shape
+from numeric.layers_exact import AvgPool, BatchNorm, Conv, Flatten, GlobalPool, Linear, PatchEmbed
+from numeric.layers_piecewise import Clip, MaxPool, ReLU
 from numeric.layers_smooth import GELU, L2Normalise, Norm, Sigmoid, Softmax, Tanh
 from numeric.scalars import BALL, EXACT, Field, Matrix, Rational
 from theory.errors import InputError

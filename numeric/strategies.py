@@ -271,8 +271,9 @@ def networks(
     return decoded(2 + w1 + d1 * (8 + 2 * w1 * (w1 + 1)), decode)
 
 
-#: a prime: inputs n_i + _FAR^-(i+1) keep max pools off ties, since no small coefficient divides it
-_FAR = 101
+#: a prime: inputs n_i + 3^(7i + 5) / _FAR keep max pools off ties, since no small combination of
+#: those residues is 0 mod _FAR (a chance of 1e-9 a pair), and gaps stay far above float64 rounding
+_FAR = 10**9 + 7
 
 
 def conv_networks(flat: bool = True) -> st.SearchStrategy[tuple[Network, tuple[Fraction, ...]]]:
@@ -304,7 +305,9 @@ def conv_networks(flat: bool = True) -> st.SearchStrategy[tuple[Network, tuple[F
         n = channels * (16 if two else 6)
         if flat:
             layers = (*layers, builder.linear(3, network.shapes[-1][0]))
-        x = tuple(v + Fraction(1, _FAR ** (i + 1)) for i, v in enumerate(b.integers(n, 5)))
+        x = tuple(
+            v + Fraction(pow(3, 7 * i + 5, _FAR), _FAR) for i, v in enumerate(b.integers(n, 5))
+        )
         return Network((channels, *shape), layers), x
 
     return decoded(700, decode)
