@@ -44,6 +44,7 @@ class TapBound:
         steps: the proof, steps of the upper bound first.
         width: number of outputs at the tap.
         notes: what was assumed on the way (opaque layers).
+        symbols: when symbolic, each symbol with the least and the greatest value it can have.
     """
 
     tap: str
@@ -52,6 +53,7 @@ class TapBound:
     steps: tuple[Step, ...]
     width: int
     notes: tuple[str, ...] = ()
+    symbols: tuple[tuple[str, int, int], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The bound as plain data."""
@@ -61,6 +63,7 @@ class TapBound:
             "lower": self.lower,
             "width": self.width,
             "notes": list(self.notes),
+            "symbols": {name: [low, high] for name, low, high in self.symbols},
             "steps": [vars(step) for step in self.steps],
         }
 
@@ -78,6 +81,7 @@ class _State:
     loss: tuple[str, ...]  # the symbolic lower bound is the directions minus these
     lower_known: bool = True  # whether the symbolic lower bound still holds
     notes: tuple[str, ...] = ()
+    symbols: tuple[tuple[str, int, int], ...] = ()
 
 
 def _minimum(terms: Sequence[str]) -> str:
@@ -100,7 +104,12 @@ def _layer(state: _State, fact: LayerFact) -> _State:
     kept = rank.lower > 0
     lossless = rank.lower == fact.inputs
     loss = () if lossless else (f"(d_in[{fact.name}] - rank[{fact.name}])",)
-    notes = (f"{fact.name}: {fact.note}",) if fact.note else ()
+    symbols = (
+        (f"d[{fact.name}]", fact.outputs, fact.outputs),
+        (f"d_in[{fact.name}]", fact.inputs, fact.inputs),
+        (f"live[{fact.name}]", rank.upper, rank.upper),
+        (f"rank[{fact.name}]", min(rank.lower, rank.upper), rank.upper),
+    )
     return _State(
         width=fact.outputs,
         upper=upper,
@@ -110,7 +119,8 @@ def _layer(state: _State, fact: LayerFact) -> _State:
         terms=(*state.terms, term) if narrow and term not in state.terms else state.terms,
         loss=(*state.loss, *loss),
         lower_known=state.lower_known and kept,
-        notes=(*state.notes, *notes),
+        notes=(*state.notes, *_note(fact)),
+        symbols=(*state.symbols, *symbols),
     )
 
 
@@ -169,6 +179,9 @@ def _residual(state: _State, fact: LayerFact) -> _State:
         loss=(*short.loss, inner),
         lower_known=short.lower_known,
         notes=tuple(dict.fromkeys((*short.notes, *branch.notes, *_note(fact)))),
+        symbols=tuple(
+            dict.fromkeys((*short.symbols, *branch.symbols, (term, fact.outputs, fact.outputs)))
+        ),
     )
 
 
@@ -218,7 +231,11 @@ def _bound(state: _State, fact: LayerFact, symbolic: bool) -> TapBound:
     if lower_text is not None and state.loss:
         text = f"r(0, {fact.name}) >= {lower_text}"
         proof.append(Step(fact.name, "residual-stack and sylvester", text, "lower", lower_text))
-    return TapBound(fact.name, upper_text, lower_text, tuple(proof), state.width, state.notes)
+    everything = f"{upper_text} {lower_text}"
+    symbols = tuple({s[0]: s for s in state.symbols if s[0] in everything}.values())
+    return TapBound(
+        fact.name, upper_text, lower_text, tuple(proof), state.width, state.notes, symbols
+    )
 
 
 def audit(
@@ -252,7 +269,8 @@ def audit(
         )
     start = Step("input", "directions", "rank(J*P) <= cols(P)", "upper", count)
     ground = Step("input", "directions", "rank(P) == cols(P)", "lower", count)
-    ground_state = _State(input_dim, count, count, (start,), (ground,), ("p",), ())
+    p = (("p", count, count),)
+    ground_state = _State(input_dim, count, count, (start,), (ground,), ("p",), (), symbols=p)
     state = ground_state
     any_tap = any(fact.tap for fact in facts)
     bounds = []

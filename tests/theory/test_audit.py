@@ -1,5 +1,6 @@
 """The audit's bounds against exact ranks of small explicit networks (no torch)."""
 
+import ast
 import random
 from fractions import Fraction
 
@@ -156,8 +157,7 @@ def test_steps_name_layer_rule_and_statement():
     assert bound.to_json()["steps"][0]["statement"] == "rank(W) <= min(in, out)"
 
 
-def test_symbolic_bounds_evaluate_to_the_numbers():
-    """Replacing every symbol of the symbolic bound by its width gives at least the exact rank."""
+def test_symbolic_bounds_name_their_widths():
     branch = (LayerFact("b.d", "linear", 4, 1), LayerFact("b.u", "linear", 1, 4))
     facts = [
         LayerFact("l", "linear", 6, 4, rank_upper=4, rank_lower=4),
@@ -169,6 +169,51 @@ def test_symbolic_bounds_evaluate_to_the_numbers():
     assert block.lower == "p - (d_in[l] - rank[l]) - d[b.d]"
     assert head.upper == "min(p, rank[l], d[head])"
     assert head.lower is None  # nothing is known of the head's weights
+    assert {n: (a, b) for n, a, b in block.symbols} == {
+        "p": (6, 6), "rank[l]": (4, 4), "d_in[l]": (6, 6), "d[b.d]": (1, 1),
+    }  # fmt: skip
+
+
+def test_symbolic_bounds_are_sound_where_numbers_are_put_in():
+    """With every symbol at its extreme, symbolic bounds hold for the exact rank too."""
+    rng = random.Random(8)
+    lowers = 0
+    for _ in range(150):
+        n = rng.randint(2, 6)
+        facts, J, width, ranks = [], identity(n), n, []
+        for k in range(rng.randint(1, 4)):
+            fact, step = layer(rng, f"f{k}", width)
+            facts.append(fact)
+            J, width = matmul(step, J), fact.outputs
+            ranks.append(rank(J))
+        for bound, exact in zip(audit(facts, n, symbolic=True), ranks, strict=True):
+            high = {name: top for name, _, top in bound.symbols}
+            low = {name: bottom for name, bottom, _ in bound.symbols}
+            assert exact <= value(bound.upper, high), (facts, bound)
+            if bound.lower is not None:
+                lowers += 1
+                # ranks at their least and losses at their most: the least the text can say
+                spent = {k: low[k] if k.startswith("rank") else high[k] for k in high}
+                assert value(bound.lower, spent) <= exact, (facts, bound)
+    assert lowers > 30
+
+
+def value(text: str, symbols: dict[str, int]) -> int:
+    """Evaluate ``min``, ``+``, ``-`` and parentheses over integers, without executing anything."""
+    for name in sorted(symbols, key=len, reverse=True):
+        text = text.replace(name, str(symbols[name]))
+
+    def read(node: ast.AST) -> int:
+        if isinstance(node, ast.Constant):
+            return int(node.value)
+        if isinstance(node, ast.BinOp):
+            sign = 1 if isinstance(node.op, ast.Add) else -1
+            return read(node.left) + sign * read(node.right)
+        if isinstance(node, ast.Call) and node.func.id == "min":
+            return min(read(a) for a in node.args)
+        raise NotImplementedError(ast.dump(node))
+
+    return read(ast.parse(text, mode="eval").body)
 
 
 def test_two_normal_layers_disagree_only_by_the_radial_direction():
