@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from theory.catalogue.chains import CHAIN_ROWS
 from theory.catalogue.entry import Counterexample, Entry, FalseVariant
 from theory.catalogue.spectra import SPECTRUM_ROWS
+from theory.catalogue.structure import STRUCTURE_ROWS
 from theory.catalogue.sums import SUM_ROWS
 from theory.errors import InputError
 
@@ -23,7 +24,7 @@ _ORDER = """
     collapse-is-universal eps-monotone logit-dependence token-collapse
 """
 
-_BY_ID = {row.id: row for row in (*CHAIN_ROWS, *SUM_ROWS, *SPECTRUM_ROWS)}
+_BY_ID = {row.id: row for row in (*CHAIN_ROWS, *STRUCTURE_ROWS, *SUM_ROWS, *SPECTRUM_ROWS)}
 
 CATALOGUE: tuple[Entry, ...] = tuple(_BY_ID[name] for name in _ORDER.split())
 

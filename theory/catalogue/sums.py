@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from theory.catalogue.entry import Entry, FalseVariant
+from theory.catalogue.entry import DEPTH, Entry, FalseVariant
 
-DEPTH = 8
 _PAPER = "Feng et al., Rank Diminishing in Deep Neural Networks, NeurIPS 2022"
 _BOOK = "Horn and Johnson, Matrix Analysis, 0.4.5"
 _CERTIFIED = "certificate"
