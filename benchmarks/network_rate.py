@@ -14,7 +14,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from numeric.strategies import decoded, networks
+from numeric.decoding import decoded
+from numeric.strategies import networks
 
 WEIGHTS = 4 * 6 * 7
 

@@ -52,6 +52,11 @@ class Property:
     most: int | None = None
 
 
+def tag(row: str, variant: int | None) -> str:
+    """The id of a row's property, or of the property of its false variant."""
+    return row if variant is None else f"{row}#false{variant + 1}"
+
+
 @dataclass(frozen=True)
 class PropertyResult:
     """What a run of a property found.

@@ -12,11 +12,11 @@ from itertools import pairwise
 from typing import Any
 
 from numeric.cases import Outcome, Property
+from numeric.decoding import Builder, Bytes, decoded, network_from_bytes
 from numeric.flint_eval import stack_rows
 from numeric.networks import Layer, Linear, Network, ReLU, Residual, Sequential
 from numeric.scalars import EXACT
 from numeric.spectral_properties import fractions
-from numeric.strategies import Builder, Bytes, decoded, network_from_bytes
 
 
 def _shown(network: Network, x: Any, **more: Any) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from numeric import dimension_properties as dimensions
 from numeric import limit_properties as limits
+from numeric import refuted_properties as refuted
 from numeric import spectral_properties as spectral
 from numeric.cases import Outcome, Property, PropertyResult, search
 from numeric.network_properties import ON_NETWORKS
@@ -32,13 +34,13 @@ BY_HAND: dict[str, Maker] = {
     "eps_calculus": spectral.eps_calculus,
     "log_majorisation": spectral.log_majorisation,
     "weyl": spectral.weyl,
-    "dimension": spectral.dimension,
-    "rank_is_dimension": spectral.rank_is_dimension,
-    "pca_limit": spectral.pca_limit,
+    "dimension": dimensions.dimension,
+    "rank_is_dimension": dimensions.rank_is_dimension,
+    "pca_limit": dimensions.pca_limit,
     "gaussian_exponents": limits.gaussian_limit,
     "iid_limit": limits.iid,
-    "collapse_is_universal": limits.collapse_is_universal,
-    "eps_monotone": limits.eps_monotone,
+    "collapse_is_universal": refuted.collapse_is_universal,
+    "eps_monotone": refuted.eps_monotone,
     "token_collapse": limits.token_collapse,
 }
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import flint
 
+from numeric.decoding import Builder, Bytes
 from numeric.flint_eval import dimension
 from numeric.scalars import Matrix
 from numeric.spectral_properties import scaled
-from numeric.strategies import Builder, Bytes
 
 _ZERO = re.compile(r"^((?:\w+\*)+)(\w+)==0$")
 _SPANS = re.compile(r"^rank\((\w+)\)==cols\(\w+\)-rank\(\w+\)$")

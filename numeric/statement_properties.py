@@ -12,12 +12,13 @@ from fractions import Fraction
 from typing import Any
 
 from numeric.barcode import barcode, bars_of_table, from_table, rank_table, realise
-from numeric.cases import Outcome, Property
+from numeric.cases import Outcome, Property, tag
+from numeric.decoding import Bytes, decoded
 from numeric.flint_eval import Compiled, compile_statement, kron
 from numeric.sampling import Plan, draw, kernel, plan, size
 from numeric.scalars import EXACT, Matrix
 from numeric.spectral_properties import fractions, relative_rank, sigma
-from numeric.strategies import Bytes, chains, decoded
+from numeric.strategies import chains
 from theory.catalogue import Entry
 from theory.errors import InputError
 from theory.notions import Notion, parse_notion
@@ -127,7 +128,7 @@ def from_entry(entry: Entry, variant: int | None) -> Property:
     if variant is None:
         return statement_property(entry.id, entry.statements, entry.given, parse_notion("exact"))
     false = entry.false_variants[variant]
-    name = f"{entry.id}#false{variant + 1}"
+    name = tag(entry.id, variant)
     return statement_property(name, (false.text,), false.given, parse_notion(false.notion))
 
 

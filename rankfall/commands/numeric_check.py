@@ -183,7 +183,7 @@ def _random_maps(seed: int, depth: int, width: int) -> tuple[list[Any], str]:
     """Layer Jacobians of a random network of the strategies' grammar, and the network's text."""
     import random
 
-    from numeric.strategies import Bytes, network_from_bytes
+    from numeric.decoding import Bytes, network_from_bytes
 
     data = random.Random(seed).randbytes(64 + depth * (16 + 3 * width * (width + 1)))
     network, x = network_from_bytes(Bytes(data), (depth, depth), (width, width))

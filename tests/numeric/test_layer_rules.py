@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from numeric.balls import ball_rank
+from numeric.decoding import decoded
 from numeric.networks import (
     BALL,
     EXACT,
@@ -27,7 +28,7 @@ from numeric.networks import (
     Sequential,
     Softmax,
 )
-from numeric.strategies import decoded, matrices
+from numeric.strategies import matrices
 from theory.layers import LayerFact, attention_rank, layer_rank
 
 

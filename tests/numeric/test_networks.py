@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from numeric.decoding import Bytes
 from numeric.networks import (
     BALL,
     EXACT,
@@ -35,7 +36,7 @@ from numeric.networks import (
     Tanh,
 )
 from numeric.scalars import KinkError, to_float
-from numeric.strategies import Bytes, conv_networks, networks, smooth_networks
+from numeric.strategies import conv_networks, networks, smooth_networks
 from theory.errors import InputError, UnsupportedError
 
 # rounding of a few hundred float64 operations, relative to the largest entry

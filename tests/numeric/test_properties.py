@@ -7,10 +7,10 @@ from fractions import Fraction
 import pytest
 
 from numeric.cases import Outcome, Property, outcomes, search
+from numeric.decoding import decoded
 from numeric.flint_eval import compile_statement
 from numeric.properties import property_for, run_false_variant, run_property
 from numeric.statement_properties import lost_directions, recheck
-from numeric.strategies import decoded
 from theory.catalogue import CATALOGUE, entry
 from theory.errors import InputError
 from theory.evaluate import evaluate

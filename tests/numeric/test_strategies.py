@@ -7,9 +7,9 @@ from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
 from numeric.barcode import Barcode, barcode, rank_table
+from numeric.decoding import Builder, Bytes
 from numeric.networks import BALL, EXACT, Network
 from numeric.strategies import (
-    Bytes,
     barcodes,
     chains,
     conv_networks,
@@ -87,10 +87,9 @@ def test_smooth_networks_have_narrow_balls(case):
 
 def test_kinks_would_be_met_without_the_offsets():
     # the false variant: the same grammar with integer biases meets kinks
-    from numeric import strategies
     from numeric.scalars import KinkError
 
-    class Naive(strategies.Builder):
+    class Naive(Builder):
         def bias(self, n):
             return tuple(self.b.integers(n))
 
