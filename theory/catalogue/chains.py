@@ -11,7 +11,7 @@ from theory.catalogue.entry import DEPTH, Entry, FalseVariant, chain
 _PAPER = "Feng et al., Rank Diminishing in Deep Neural Networks, NeurIPS 2022"
 _BOOK = "Horn and Johnson, Matrix Analysis, 0.4.5"
 _CERTIFIED = "certificate"
-_ALL_N = "certificate for every n up to 8; general n is A: induction in docs/catalogue.md"
+_ALL_N = "certificate for every n up to 8; general n by induction in Coq"
 
 
 def _diminishing() -> tuple[str, ...]:
