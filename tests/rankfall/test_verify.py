@@ -42,10 +42,13 @@ def test_every_expected_verdict_is_met(outcome: Outcome) -> None:
 
 def test_records_have_what_the_issue_asks_for(outcome: Outcome) -> None:
     """Per tap: shape, structural bound, float64 rank, relative ranks at two tolerances, gap."""
-    taps = {r.tap for r in outcome.records if r.model == "digits-resnet" and r.tap != "-"}
+    measured = [
+        r for r in outcome.records if r.model == "digits-resnet" and r.measurement == "jacobian"
+    ]
+    taps = {r.tap for r in measured}
     assert taps == {"maxpool", "layer1.0", "layer2.0", "layer3.0", "layer4.0", "global_pool", "fc"}
     for tap in taps:
-        here = [r for r in outcome.records if r.model == "digits-resnet" and r.tap == tap]
+        here = [r for r in measured if r.tap == tap]
         notions = {(r.notion, r.known) for r in here}
         names = {notion for notion, _ in notions}
         assert {"structural", "exact", "family(weights)", "relative(0.001)"} <= names
@@ -55,6 +58,8 @@ def test_records_have_what_the_issue_asks_for(outcome: Outcome) -> None:
         assert all("gap" in r.extra for r in relatives)
         assert all(r.shape and r.directions == 64 for r in here)
     assert {r.tap for r in outcome.records if r.measurement == "property"} == set(ROWS)
+    others = {(r.model, r.measurement) for r in outcome.records}
+    assert {(m, kind) for m in MODELS for kind in ("classification", "dependence")} <= others
 
 
 def test_exact_rank_applies_to_piecewise_linear_networks_only(outcome: Outcome) -> None:
