@@ -17,7 +17,7 @@ import numpy as np
 from scipy.optimize import linprog
 from scipy.sparse import csc_matrix
 
-from theory.blocks import ONE, Algebra, Block, Key, identity, multiply, to_json
+from theory.blocks import ONE, Algebra, Block, Key, identity, multiply, to_json, transpose
 from theory.chains import rectangles
 from theory.errors import UnsupportedError
 from theory.pool import Pool, Row, Step, step
@@ -198,6 +198,7 @@ def search(
         if level == 0:
             _simple(pool, initial)
         elif level == 2:
+            _letters(pool)
             _pairs(pool)
         elif level == 3:
             _stacks(pool)
@@ -236,6 +237,17 @@ def _divisions(pool: Pool, terms: list[Block]) -> None:
                 pool.divide(m, others)
             except UnsupportedError:
                 continue
+
+
+def _letters(pool: Pool) -> None:
+    """Where matrix hypotheses hold, each map is a term, since a product with it may simplify."""
+    if pool.algebra.rules:
+        for name, (height, width) in pool.algebra.shapes.items():
+            if name not in pool.algebra.lets:
+                letter = Block((height,), (width,), (({(name,): ONE},),))
+                pool.term(letter)
+                if pool.transposes:
+                    pool.term(transpose(letter))
 
 
 def _pairs(pool: Pool) -> None:
