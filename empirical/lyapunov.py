@@ -79,7 +79,7 @@ class Exponents:
         middle = len(self.exponents) // 2
         found.append(
             subject.record(
-                "lyapunov", "stable", float(self.exponents[middle]), directions=self.directions,
+                "lyapunov", "spectra", float(self.exponents[middle]), directions=self.directions,
                 seconds=self.seconds, settings={"by": "QR method", "what": "median exponent"},
                 extra={
                     "exponents": [_finite(v) for v in self.exponents],

@@ -28,7 +28,8 @@ def test_curve_against_scikit_learn(samples: int) -> None:
         assert found.curve[k - 1] == pytest.approx(expected, abs=1e-12), k
     variance = fitted.explained_variance_[: full - 1] * (samples - 1) / samples
     np.testing.assert_allclose(found.spectrum[: full - 1], variance, rtol=1e-8)
-    assert found.curve[-1] == found.accuracy  # k = n is the network itself
+    network = float(((h @ w.T + b).argmax(1) == y).double().mean())
+    assert found.curve[-1] == network == found.accuracy  # k = n is the network itself
 
 
 def test_same_answer_as_the_official_loop() -> None:

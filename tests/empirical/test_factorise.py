@@ -78,7 +78,9 @@ def test_without_skips_is_the_branches_alone() -> None:
     x = block.attn(block.norm1(seen[0]))
     expected = torch.linalg.svdvals(block.mlp(block.norm2(x))[0])
     found = token_ranks(net, image, taps, skips=False)[0]
-    assert found.stable == pytest.approx(float(((expected / expected[0]) ** 2).sum().detach()), rel=1e-9)
+    assert found.stable == pytest.approx(
+        float(((expected / expected[0]) ** 2).sum().detach()), rel=1e-9
+    )
 
 
 def test_convolutional_blocks_have_no_tokens() -> None:

@@ -1,0 +1,40 @@
+"""``rankfall measure lyapunov``: exponents of the Jacobian's singular values with depth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from rankfall.measuring import Asked, options
+
+
+@click.command("lyapunov", context_settings={"help_option_names": ["-h", "--help"]})
+@options
+@click.option("--directions", type=click.IntRange(1), default=64, show_default=True)
+def command(directions: int, **shared: Any) -> int:
+    """Singular-value exponents of MODEL by the QR method over its blocks, at --count images."""
+    from empirical.data import pictures
+    from empirical.images import pixel_hash
+    from empirical.lyapunov import measure
+    from empirical.subject import Subject
+    from rankfall.show import TerminalProgress
+
+    asked = Asked(**shared)
+    loaded = asked.load()
+    records = []
+    with TerminalProgress() as progress:
+        for name, image in pictures(loaded, asked.images, asked.count or 1):
+            progress.start(f"{loaded.name} at {name}", 1)
+            result = measure(
+                loaded.model, image, loaded.taps, directions=min(directions, image.numel()),
+                seed=asked.seed, device=asked.device,
+                progress=lambda done, total: progress.tell(f"block {done} of {total}"),
+            )  # fmt: skip
+            subject = Subject(
+                loaded.name, loaded.weights, pixel_hash(image), device=asked.device,
+                seed=asked.seed, extra={"image_name": name},
+            )  # fmt: skip
+            records += result.records(subject)
+    title = f"{loaded.name}: log singular values along {directions} directions"
+    return asked.answer(records, title, asked.line("lyapunov", directions=directions))
