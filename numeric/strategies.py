@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from math import prod
 
 from hypothesis import strategies as st
 
@@ -37,7 +38,7 @@ from numeric.networks import (
     Softmax,
     Tanh,
 )
-from numeric.scalars import Matrix
+from numeric.scalars import EXACT, Field, KinkError, Matrix, Rational
 from theory.errors import InputError
 
 
@@ -142,6 +143,40 @@ def networks(
 _FAR = 10**9 + 7
 
 
+def _generic(values: Sequence[int], times: int = 1) -> tuple[Fraction, ...]:
+    """The integers moved off every small hyperplane (see ``_FAR``)."""
+    return tuple(v + Fraction(pow(3, 7 * i + 4 + times, _FAR), _FAR) for i, v in enumerate(values))
+
+
+def inputs(
+    network: Network, span: int = 5, field: Field = EXACT
+) -> st.SearchStrategy[tuple[Rational, ...]]:
+    """Inputs of a given network off the kinks that matter there.
+
+    Small integers where they will do; otherwise moved by a generic fraction below 1.
+
+    Args:
+        network: any network of :mod:`numeric.networks`.
+        span: the integers are in -span..span.
+        field: BALL for networks with layers that leave the rationals.
+    """
+    size = prod(network.input_shape)
+
+    def decode(b: Bytes) -> tuple[Rational, ...] | None:
+        values = b.integers(size, span)
+        moved = (_generic(values, k) for k in (1, 2, 3))
+        candidates: tuple[tuple[Rational, ...], ...] = (tuple(values), *moved)
+        for candidate in candidates:
+            try:
+                network.jacobian(candidate, field)
+            except KinkError:
+                continue
+            return candidate
+        return None
+
+    return decoded(size, decode).filter(lambda x: x is not None)
+
+
 def conv_networks(flat: bool = True) -> st.SearchStrategy[tuple[Network, tuple[Fraction, ...]]]:
     """Rational convolutional networks in one or two dimensions, with pools, off kinks and ties.
 
@@ -171,9 +206,7 @@ def conv_networks(flat: bool = True) -> st.SearchStrategy[tuple[Network, tuple[F
         n = channels * (16 if two else 6)
         if flat:
             layers = (*layers, builder.linear(3, network.shapes[-1][0]))
-        x = tuple(
-            v + Fraction(pow(3, 7 * i + 5, _FAR), _FAR) for i, v in enumerate(b.integers(n, 5))
-        )
+        x = _generic(b.integers(n, 5))
         return Network((channels, *shape), layers), x
 
     return decoded(700, decode)

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from numeric.barcode import Barcode, barcode, rank_table
 from numeric.decoding import Builder, Bytes
-from numeric.networks import BALL, EXACT, Network
+from numeric.networks import BALL, EXACT, Linear, Network, ReLU, Softmax
 from numeric.strategies import (
     barcodes,
     chains,
     conv_networks,
+    inputs,
     matrices,
     networks,
     smooth_networks,
@@ -128,6 +129,22 @@ def test_shrinks_to_small_readable_cases():
     assert all(v == 0 for v in x)
     text = repr(network)
     assert len(text) < 300, text
+
+
+def test_inputs_of_a_given_network_are_off_its_kinks():
+    kinked = Network((2,), (Linear(((1, -1), (2, 0))), ReLU()))
+    seen = set()
+
+    @given(inputs(kinked))
+    @settings(deadline=None, database=None)
+    def off(x):
+        kinked.jacobian(x)
+        seen.add(all(isinstance(v, int) for v in x))
+
+    off()
+    assert seen == {True, False}  # integers where they will do, moved where they are on a kink
+    smooth = Network((2,), (Softmax(),))
+    assert find(inputs(smooth, field=BALL), lambda x: True) == (0, 0)
 
 
 def test_bytes_decode_simplest_first():
