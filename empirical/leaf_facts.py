@@ -10,9 +10,10 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import torch
-from timm.layers import LayerScale
+from timm.layers import BatchNormAct2d, Conv2dSame, LayerNorm, LayerScale
 from timm.models.mlp_mixer import Affine
 from torch import Tensor, nn
 
@@ -88,28 +89,30 @@ def leaf(name: str, module: nn.Module, seen: Seen, mask: Tensor) -> tuple[list[L
     if type(module).__name__ in IDENTITIES:
         out = mask.reshape(seen.outputs) if mask.numel() == prod(seen.outputs) else mask
         return [], out
-    if isinstance(module, nn.BatchNorm2d):  # timm's BatchNormAct2d: its activation is a child
-        return _batch_norm(name, module, seen, mask)
-    if isinstance(module, nn.Conv2d):
-        return _convolution(name, module, seen, mask)
-    if isinstance(module, nn.Linear):
-        return _linear(name, module, seen, mask)
-    if isinstance(module, _KINKED):
-        return _kinked(name, module, seen, mask)
-    if isinstance(module, _SMOOTH):
+    layer: Any = module
+    kind = type(layer)  # subclasses may compute something else (weight standardisation, 2d norms)
+    if kind in (nn.BatchNorm2d, BatchNormAct2d) and layer.running_mean is not None:
+        return _batch_norm(name, layer, seen, mask)
+    if kind in (nn.Conv2d, Conv2dSame):
+        return _convolution(name, layer, seen, mask)
+    if kind is nn.Linear:
+        return _linear(name, layer, seen, mask)
+    if kind in _KINKED:
+        return _kinked(name, layer, seen, mask)
+    if kind in _SMOOTH:
         return [_fact(name, "activation", seen, mask)], mask
-    if isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1:
-        return _layer_norm(name, module, seen, mask)
-    if isinstance(module, Affine | LayerScale):
-        gamma = module.alpha if isinstance(module, Affine) else module.gamma
+    if kind in (nn.LayerNorm, LayerNorm) and len(layer.normalized_shape) == 1:
+        return _layer_norm(name, layer, seen, mask)
+    if isinstance(layer, Affine | LayerScale):
+        gamma = layer.alpha if isinstance(layer, Affine) else layer.gamma
         alive = (gamma.detach().flatten() != 0).expand(seen.outputs)
         return _scaled(name, alive, seen, mask)
-    if isinstance(module, nn.MaxPool2d):
-        out = fit(module(mask[None].double())[0] > 0, seen.outputs)
+    if kind is nn.MaxPool2d:
+        out = fit(layer(mask[None].double())[0] > 0, seen.outputs)
         return [_fact(name, "max-pool", seen, out, upper=seen.winners)], out
-    if isinstance(module, nn.AvgPool2d):
-        return _average_pool(name, module, seen, mask)
-    if is_average(module) and "NHWC" not in str(getattr(module, "input_fmt", "")):
+    if kind is nn.AvgPool2d:
+        return _average_pool(name, layer, seen, mask)
+    if is_average(module) and "NHWC" not in str(getattr(layer, "input_fmt", "")):
         return global_pool(name, seen, mask)
     return opaque(name, type(module).__name__, seen, mask)
 

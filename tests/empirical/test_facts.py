@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 import torch
-from timm.layers import GluMlp, set_fused_attn
+from timm.layers import GluMlp, LayerNorm2d, StdConv2d, set_fused_attn
 from timm.models.efficientnet import _gen_efficientnet_lite
 from timm.models.mlp_mixer import Affine, MlpMixer, ResBlock
 from timm.models.mobilenetv3 import _gen_mobilenet_v3
@@ -225,6 +225,29 @@ def test_strangers_are_opaque_and_say_so():
 
     bounds = audit(facts(Wrapper().double().eval(), (4,), taps=["a", "b"]), 4)
     assert [b.upper for b in bounds] == [2, 3]  # b does not pass through a
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        StdConv2d(2, 3, 1),  # zero weights are standardised to non-zero ones
+        LayerNorm2d(2),  # normalises channels, not the last dimension
+        nn.BatchNorm2d(2, track_running_stats=False),  # statistics of the input: not diagonal
+        nn.BatchNorm2d(2, affine=False),
+    ],
+    ids=lambda m: type(m).__name__,
+)
+def test_subclasses_with_another_forward_are_opaque(module):
+    model = nn.Sequential(module).double().eval()
+    (bound,) = audit(facts(model, (2, 4, 4), taps=["0"]), 32)
+    opaque = getattr(module, "running_mean", None) is None
+    assert bool(bound.notes) == opaque
+    live = torch.zeros(2, 4, 4, dtype=torch.bool)
+    live[0, 1, 1] = True
+    x = torch.randn(2, 4, 4, dtype=torch.float64)
+    (fact,) = [f for f in facts(model, x.shape, live=live, taps=["0"]) if f.name == "0"]
+    _, rows = jacobian_ranks(model, x, live, ["0"])
+    assert rows["0"] <= (fact.outputs if fact.live is None else fact.live)
 
 
 def test_a_stranger_with_a_known_name_is_opaque():
