@@ -48,13 +48,14 @@ def facts(
     if any(m.training for m in model.modules()):
         raise InputError("the model is in training mode; call model.eval() before the audit")
     names = _default_names(model, shape) if taps is None else list(taps)
-    modules = dict(model.named_modules())
+    runner = copy.deepcopy(model).double().cpu()
+    modules = dict(runner.named_modules())
     for name in names:
         if name not in modules:
             raise InputError(f"the model has no module {name!r} to tap")
-    seen = _record(model, shape, image)
+    seen = _record(runner, shape, image)
     mask = torch.ones(shape, dtype=torch.bool) if live is None else live.bool().cpu()
-    return Reader(modules, seen, frozenset(names), BLOCKS, FAMILIES).model(model, mask, names)
+    return Reader(modules, seen, frozenset(names), BLOCKS, FAMILIES).model(runner, mask, names)
 
 
 def _default_names(model: nn.Module, shape: tuple[int, ...]) -> list[str]:
@@ -65,9 +66,8 @@ def _default_names(model: nn.Module, shape: tuple[int, ...]) -> list[str]:
         return []
 
 
-def _record(model: nn.Module, shape: tuple[int, ...], image: Tensor | None) -> dict[str, Seen]:
+def _record(runner: nn.Module, shape: tuple[int, ...], image: Tensor | None) -> dict[str, Seen]:
     """One forward pass in float64; modules called more than once or oddly are left out."""
-    runner = copy.deepcopy(model).double().cpu()
     x = torch.zeros(shape) if image is None else image.detach().cpu()
     seen: dict[str, Seen] = {}
     before: dict[str, tuple[tuple[int, ...], Tensor | None, int | None]] = {}
