@@ -313,6 +313,12 @@ class Pool:
                     for row in m.cells
                 )
                 yield Block(m.rows, dims, cells), right
+        p = m.cells[0][0]
+        if len(m.rows) == len(m.cols) == 1 and 1 < len(p) <= 4 and all(len(w) > 1 for w in p):
+            dims = tuple(self._width(w[0], 1) for w in p)  # A*C + B*D = [A B] * [C; D]
+            first = tuple({w[:1]: c} for w, c in p.items())
+            rest = tuple(({w[1:]: ONE},) for w in p)
+            yield Block(m.rows, dims, (first,)), Block(dims, m.cols, rest)
         if len(m.rows) > 1 and len(m.cols) == 1:
             parts = [Block((r,), m.cols, (row,)) for r, row in zip(m.rows, m.cells, strict=True)]
             yield _fold(blockdiag, parts), _fold(vstack, [identity(m.cols)] * len(parts))

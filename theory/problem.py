@@ -107,9 +107,15 @@ class _Builder:
 
     def __init__(self, statement: Statement) -> None:
         self.algebra = Algebra({})
+        self.orders: dict[sp.Expr, tuple[str, ...]] = {}
+        clauses = (*statement.goal, *statement.hypotheses)
+        ranks = [m for clause in clauses for i in clause for _, m in i.form.ranks]
+        for e in (*ranks, *statement.equations):
+            for stack in e.atoms(sp.BlockMatrix):
+                self._learn(stack)
         self.symbols: dict[str, Block] = {}
         for name, (height, width) in statement.matrices.items():
-            rows, cols = _partition(height), _partition(width)
+            rows, cols = self.partition(height), self.partition(width)
             whole = len(rows) == len(cols) == 1
             names = [
                 [name if whole else f"{name}_{i + 1}_{j + 1}" for j in range(len(cols))]
@@ -122,14 +128,29 @@ class _Builder:
             self.symbols[name] = Block(rows, cols, tuple(cells))
         self.maps = dict(self.algebra.shapes)
 
+    def _learn(self, stack: sp.BlockMatrix) -> None:
+        """Note in which order a stack adds up its dimensions: SymPy's sums forget it."""
+        height, width = stack.blockshape
+        for sizes in (
+            [stack.blocks[i, 0].rows for i in range(height)],
+            [stack.blocks[0, j].cols for j in range(width)],
+        ):
+            if all(not size.is_Add for size in sizes):
+                parts = tuple(x for size in sizes for x in _partition(size))
+                self.orders.setdefault(sp.Add(*sizes), parts)
+
+    def partition(self, dim: sp.Expr) -> tuple[str, ...]:
+        """A dimension as the sizes of its parts, in the order of the stacks where it occurs."""
+        return self.orders.get(dim) or _partition(dim)
+
     def block(self, e: sp.MatrixExpr) -> Block:
         """The block matrix of an expression."""
         if isinstance(e, sp.MatrixSymbol):
             return self.symbols[e.name]
         if isinstance(e, sp.Identity):
-            return identity(_partition(e.rows))
+            return identity(self.partition(e.rows))
         if isinstance(e, sp.ZeroMatrix):
-            return zero(_partition(e.rows), _partition(e.cols))
+            return zero(self.partition(e.rows), self.partition(e.cols))
         if isinstance(e, sp.Transpose):
             return transpose(self.algebra.unfold(self.block(e.arg)))
         if isinstance(e, sp.MatAdd):

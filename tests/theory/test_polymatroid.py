@@ -40,6 +40,8 @@ BEYOND = [
     ("rank(A) == rank(A.T)", ()),
     ("rank(A*B) == rank(B)", ("C*A == I",)),
     ("rank(A) <= 3", ("rank(B) <= 3", "A == B*C")),
+    ("rank(hstack(A, B)*C) <= rank(C)", ()),
+    ("rank(A*C+B*D) <= rank(vstack(C, D))", ()),
     ("rank((A+B)*C) <= rank(A*C) + rank(B*C)", ()),
     ("rank(hstack(A, B)*vstack(C, D)) <= rank(A*C) + rank(B*D)", ()),
 ]
