@@ -115,9 +115,8 @@ def check_all(run: Run, examples: int, seed: int, tick: Callable[[str], None]) -
                 caught = variant.counterexample is not None
                 refuted, missed = refuted + caught, missed + (not caught)
             holds = result.counterexample is None
-            summary = f"{result.examples} examples, {refuted} false variants refuted"
-            if missed:
-                summary += f", {missed} NOT refuted"
+            total = len(row.false_variants)
+            summary = f"{result.examples} cases; {refuted}/{total} variants refuted"
             if not holds:
                 summary = f"FAILS: {json.dumps(result.counterexample, default=str)[:300]}"
             extra = {"ok": holds and not missed, "summary": summary}

@@ -40,7 +40,7 @@ def rank_by_depth(network: Network, title: str | None = None) -> str:
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         # lines that coincide stay visible: each is drawn thinner, on top of the one before
-        widths, sizes = (7, 4.5, 3.2, 2.4, 1.6, 1), (0, 10, 8.5, 6.5, 5, 3)
+        widths, sizes = (7, 4, 3, 2, 1.5, 1), (0, 8, 7, 5.5, 4.5, 3)
         for (label, colour, marker, style, read), width, size in zip(
             _LINES, widths, sizes, strict=True
         ):
@@ -57,6 +57,7 @@ def rank_by_depth(network: Network, title: str | None = None) -> str:
             high = [v if r.high is None else r.high for (_, r), v in zip(points, y, strict=True)]
             if low != high:
                 axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.margins(y=0.08)
         axes.set_ylim(bottom=0)
         axes.set_xticks(range(len(rows)), [row.tap for row in rows], rotation=90, fontsize=8)
         axes.set_xlabel("tap, in the order of the forward pass")
