@@ -47,8 +47,8 @@ def facts(
             raise InputError(f"{what} has shape {tuple(value.shape)}, the model's input is {shape}")
     if any(m.training for m in model.modules()):
         raise InputError("the model is in training mode; call model.eval() before the audit")
-    names = _default_names(model, shape) if taps is None else list(taps)
     runner = copy.deepcopy(model).double().cpu()
+    names = _default_names(runner, shape) if taps is None else list(taps)
     modules = dict(runner.named_modules())
     for name in names:
         if name not in modules:
