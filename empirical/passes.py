@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from empirical.blocks import Columns, Plan, plan_blocks
+from empirical.directions import Request, directions, with_random_weights
 from empirical.fields import FloatField, ModField, random_primes
 from empirical.finite import Sketch
 from empirical.profile import Profile
@@ -33,16 +34,6 @@ from empirical.taps import Tap
 from theory.errors import UnsupportedError
 
 PATTERN = "proved for the recorded pattern"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked of one image: the directions, and where they are placed."""
-
-    patch: int | None
-    corner: tuple[int, int]
-    directions: int
-    background: str
 
 
 @dataclass
@@ -284,6 +275,8 @@ class Run:
     ) -> None:
         """One block of directions through the network."""
         dtype = engine.field.dtype
+        if self.device.type == "cuda":  # on by default for convolutions: a noise floor of 1e-3
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         net = model if model is not None else self.convert(dtype)
         primal = self.image.to(dtype)[None].to(self.device)
         if engine.family:
@@ -360,33 +353,6 @@ class Run:
         """Tell the caller's progress."""
         if self.progress is not None:
             self.progress(text)
-
-
-def directions(
-    image: Tensor, request: Request, part: range, dtype: torch.dtype
-) -> tuple[Tensor, tuple[int, ...]]:
-    """Unit directions ``part`` of the patch as [K, 1, C, h, w] and the patch's place."""
-    channels = image.shape[0]
-    h, w = (request.patch, request.patch) if request.patch else tuple(image.shape[1:])
-    data = torch.zeros(len(part), channels * h * w, dtype=dtype)
-    data[torch.arange(len(part)), torch.tensor(list(part))] = 1
-    # channels last, as every window after it
-    block = data.view(len(part), h, w, channels).permute(0, 3, 1, 2)[:, None]
-    return block, (0, 0, *request.corner)
-
-
-def with_random_weights(model: nn.Module, seed: int) -> nn.Module:
-    """A float64 copy whose parameters and running statistics are random: a free architecture."""
-    generator = torch.Generator().manual_seed(seed)
-    free = copy.deepcopy(model).double().requires_grad_(False)
-    for parameter in free.parameters():
-        parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    for key, buffer in free.named_buffers():
-        if key.endswith("running_var"):
-            buffer.copy_(torch.rand(buffer.shape, generator=generator, dtype=torch.float64) + 0.5)
-        elif key.endswith("running_mean"):
-            buffer.copy_(torch.randn(buffer.shape, generator=generator, dtype=torch.float64))
-    return free
 
 
 def _name(dtype: torch.dtype) -> str:

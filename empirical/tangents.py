@@ -325,7 +325,8 @@ def _fallback(engine: Engine, func: Any, args: Any, kwargs: Any) -> Any:
 def zeros_like_layout(data: Tensor, sizes: Sequence[int]) -> Tensor:
     """Zeros of [K, *sizes] whose dimensions lie in memory in the order of ``data``'s."""
     shape = (data.shape[0], *sizes)
-    order = sorted(range(data.ndim), key=lambda d: (-int(data.stride(d)), d))
+    strides = data.stride()
+    order = sorted(range(data.ndim), key=lambda d: (-strides[d], d))
     flat = torch.zeros([shape[d] for d in order], dtype=data.dtype, device=data.device)
     return flat.permute([order.index(d) for d in range(data.ndim)])
 

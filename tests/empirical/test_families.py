@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from empirical.directions import with_random_weights
 from empirical.fields import FloatField, ModField, random_primes
 from empirical.finite import rank_mod
 from empirical.jacobian import jacobian_profile
-from empirical.passes import with_random_weights
 from empirical.spectrum import relative_rank, spectrum
 from empirical.tangents import Engine, push
 

@@ -1,0 +1,166 @@
+"""The tangent engine against the official method and against the machine, in one run.
+
+    python benchmarks/engine.py [NETWORK...]     the table of benchmarks/README.md
+    python benchmarks/engine.py --short          a small network; exit status 1 when a ratio fails
+
+The official method (shared reference): reverse mode, one backward pass for each output element of
+each tap, float32. It would take hours, so some rows of every tap are timed and multiplied by the
+number of rows. Everything is timed in the same run; only ratios are judged, never seconds.
+Random weights (seed 0), 16x16 patch in the image, every default tap, spectra included.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from empirical.jacobian import jacobian_profile
+from empirical.models import LoadedModel, load
+from empirical.runs import peak_bytes
+
+#: network -> (fields timed, smallest ratio to the official method in each float field)
+NETWORKS: dict[str, tuple[tuple[str, ...], dict[str, float]]] = {
+    "resnet18": (("float32", "float64", "exact"), {"float32": 1500, "float64": 500}),
+    "resnet50": (("float32", "float64", "exact"), {"float64": 2500}),
+    "tf_efficientnet_lite0": (("float64", "exact"), {}),
+    "vit_tiny_patch16_224": (("float32",), {}),
+    "resmlp_12_224": (("float32",), {}),
+    "swin_tiny_patch4_window7_224": (("float32",), {}),
+    "mixer_b16_224": (("float32",), {}),
+}
+#: one prime's exact pass may take this many times the float64 pass
+EXACT = 1.25
+#: the short form's network runs at 64x64 with an 8x8 patch, where fixed costs weigh more: looser ratios
+SHORT = {"float32": 100.0, "float64": 50.0, "exact": 2.0}
+
+
+def seconds(work: Callable[[], Any], repeat: int = 1) -> float:
+    """Best wall time of ``repeat`` calls."""
+    best = math.inf
+    for _ in range(repeat):
+        start = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def rates() -> dict[str, float]:
+    """The machine's own rates in FLOP/s: large matrix products and a large convolution."""
+    out = {}
+    for dtype in (torch.float32, torch.float64):
+        a = torch.randn(1536, 1536, dtype=dtype)
+        took = seconds(lambda a=a: a @ a, 3)
+        out[f"matmul {str(dtype)[6:]}"] = 2 * 1536**3 / took
+    x = torch.randn(64, 128, 28, 28).contiguous(memory_format=torch.channels_last)
+    w = torch.randn(128, 128, 3, 3).contiguous(memory_format=torch.channels_last)
+    took = seconds(lambda: nn.functional.conv2d(x, w, padding=1), 3)
+    out["convolution float32"] = 2 * 64 * 128 * 28 * 28 * 128 * 9 / took
+    return out
+
+
+def official(loaded: LoadedModel, image: Tensor, rows: int = 3) -> tuple[float, int]:
+    """(extrapolated seconds, rows) of reverse mode over every output element of every tap."""
+    model, total, count = loaded.model, 0.0, 0
+    for tap in loaded.taps:
+        found: list[Tensor] = []
+        module = model.get_submodule(tap.name)
+        handle = module.register_forward_hook(lambda _m, _i, out, f=found: f.append(out.clone()))
+        x = image.float()[None].requires_grad_(True)
+        model(x)
+        handle.remove()
+        flat = found[0].reshape(-1)
+        torch.autograd.grad(flat[0], x, retain_graph=True)
+        took = seconds(
+            lambda flat=flat, x=x: [
+                torch.autograd.grad(flat[i], x, retain_graph=True) for i in range(rows)
+            ]
+        )
+        total += took / rows * flat.numel()
+        count += flat.numel()
+    return total, count
+
+
+def flops(loaded: LoadedModel, image: Tensor) -> float:
+    """Tangent FLOPs of one direction without windows: those of one forward pass."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        loaded.model(image.float()[None])
+    return float(counter.get_total_flops())
+
+
+def measure(
+    name: str, fields: tuple[str, ...], size: int | None = None, patch: int = 16
+) -> dict[str, Any]:
+    """Times and ratios of one network."""
+    loaded = load(name, random_weights=True)
+    shape = (3, size, size) if size else loaded.input_size
+    image = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    machine = rates()
+    reverse, rows = official(loaded, image)
+    line: dict[str, Any] = {
+        "network": name, "taps": len(loaded.taps), "rows": rows, "official_s": round(reverse),
+    }  # fmt: skip
+    work = flops(loaded, image) * 3 * patch**2
+    # the engine's own fixed costs are paid once in a process
+    jacobian_profile(loaded.model, image, field="float32", patch=1, taps=loaded.taps)
+    for field in fields:
+        profile = jacobian_profile(
+            loaded.model, image, field=field, taps=loaded.taps, primes=1, patch=patch
+        )
+        line[f"{field}_s"] = round(profile.seconds, 2)
+        line[f"{field}_peak_GiB"] = round(profile.peak_bytes / 2**30, 2)
+        if field == "float32":
+            best = max(machine["matmul float32"], machine["convolution float32"])
+            line["float32_limit_s"] = round(work / best, 2)
+            line["float32_over_limit"] = round(profile.seconds / (work / best), 2)
+        if field != "exact":
+            line[f"{field}_ratio"] = round(reverse / profile.seconds)
+        elif "float64_s" in line:
+            line["exact_over_float64"] = round(profile.seconds / line["float64_s"], 2)
+    line["process_peak_GiB"] = round(peak_bytes() / 2**30, 2)
+    line["rates_GFLOPs"] = {k: round(v / 1e9) for k, v in machine.items()}
+    line["threads"] = torch.get_num_threads()
+    return line
+
+
+def judge(line: dict[str, Any], wanted: dict[str, float], exact: float) -> list[str]:
+    """The ratios that are missed, in words."""
+    missed = [
+        f"{field}: {line[f'{field}_ratio']} times the official method, wanted {least:g}"
+        for field, least in wanted.items()
+        if line[f"{field}_ratio"] < least
+    ]
+    if line.get("exact_over_float64", 0) > exact:
+        missed.append(f"exact: {line['exact_over_float64']} of the float64 pass, at most {exact}")
+    return missed
+
+
+def main(arguments: list[str]) -> int:
+    """Print one JSON line a network; 1 when a ratio is missed."""
+    status = 0
+    if arguments == ["--short"]:
+        line = measure("resnet18", ("float32", "float64", "exact"), 64, 8)
+        missed = judge(line, {k: v for k, v in SHORT.items() if k != "exact"}, SHORT["exact"])
+        print(json.dumps(line))
+        print("\n".join(missed))
+        return 1 if missed else 0
+    for name in arguments or NETWORKS:
+        fields, wanted = NETWORKS[name]
+        line = measure(name, fields)
+        line["missed"] = judge(line, wanted, EXACT)
+        status |= bool(line["missed"])
+        print(json.dumps(line), flush=True)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
