@@ -11,7 +11,7 @@ values V(a, b) are themselves the multipliers of the proof.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from math import lcm
@@ -254,10 +254,13 @@ def prove_chain(statement: Statement) -> list[ClauseProof] | None:
     """For each conjunct of the goal: a disjunct, its chain and the multipliers that prove it.
 
     Returns None where some conjunct has no disjunct that is non-negative on every interval module, or
-    where the statement is not about one chain without hypotheses.
+    where the goal is not about one chain. Hypotheses are not used: the expression prover uses them.
     """
-    chain = read_chain(statement)
-    if chain is None or len(chain.paths) != 1 or statement.hypotheses:
+    terms = [m for c in statement.goal for i in c for _, m in i.form.ranks]
+    named = {str(s) for m in terms for s in m.atoms(sp.MatrixSymbol)}
+    used = {name: shape for name, shape in statement.matrices.items() if name in named}
+    chain = read_chain(replace(statement, hypotheses=(), equations=(), matrices=used))
+    if chain is None or len(chain.paths) != 1:
         return None
     if any(len(v) > 1 for v in chain.places.values()):
         return None  # dimensions that must agree: the expression prover knows what that gives

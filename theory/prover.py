@@ -131,10 +131,9 @@ class _Attempt:
     def run(self) -> Verdict:
         if self.statement.notion.name not in PROVABLE:
             return self.other_notion()
-        chain = read_chain(self.statement) is not None
-        steps: list[Callable[[], Verdict | None]] = [self.search_quick, self.prove_expressions]
-        if chain:
-            steps = [self.prove_as_chain, self.refute_as_chain, self.prove_expressions]
+        disprove = self.search_quick if read_chain(self.statement) is None else self.refute_as_chain
+        steps: tuple[Callable[[], Verdict | None], ...]
+        steps = (self.prove_as_chain, disprove, self.prove_expressions)
         for attempt in (*steps, self.search_long):
             found = attempt()
             if found is not None:
@@ -174,7 +173,9 @@ class _Attempt:
             witness = refute.refute_interval(self.statement)
         how = "copies of one interval module"
         if witness is None:
-            witness = refute.refute_chain(self.statement, positive=self.positive, dims=self.dims)
+            witness = refute.refute_chain(
+                self.statement, positive=self.positive, dims=self.dims, deadline=self.deadline
+            )
             how = "an integer program over the multiplicities of interval modules"
         if witness is not None:
             return self.refuted(witness, how)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,7 @@ from theory.tolerance import sample_monomial
 from theory.witness import Witness, shrink, violates
 
 MAX_DIM = 4
-_MAX_MAPS = 24  # beyond this the integer program is replaced by the single negative interval
+_MAX_MAPS = 40  # beyond this the integer program is replaced by the single negative interval
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,11 @@ class Search:
 
 
 def refute_chain(
-    statement: Statement, *, positive: bool = False, dims: int | None = None
+    statement: Statement,
+    *,
+    positive: bool = False,
+    dims: int | None = None,
+    deadline: float = math.inf,
 ) -> Witness | None:
     """A counterexample to a statement about chains, by an integer program over bar multiplicities.
 
@@ -51,6 +56,7 @@ def refute_chain(
         statement: a statement whose ranks are of products along simple paths.
         positive: whether every dimension must be at least 1.
         dims: a value that every dimension must have.
+        deadline: ``time.monotonic()`` at which to stop.
 
     Returns:
         A witness with 0/1 matrices of the smallest total dimension, or None: the statement is not
@@ -67,7 +73,10 @@ def refute_chain(
             forms = [f for f in (*goal, *choice) if f is not None]
             if len(forms) < len(goal) + len(choice):
                 return None
-            found = _program(chain, forms[: len(goal)], forms[len(goal) :], positive, dims)
+            left = min(10.0, deadline - time.monotonic())
+            if left <= 0:
+                return best
+            found = _program(chain, forms[: len(goal)], forms[len(goal) :], positive, dims, left)
             if found is None or not violates(statement, found):
                 continue
             if best is None or found.size() < best.size():
@@ -81,6 +90,7 @@ def _program(
     assumed: Sequence[ChainForm],
     positive: bool,
     dims: int | None,
+    seconds: float,
 ) -> Witness | None:
     intervals: list[tuple[int, Interval]] = [
         (p, (a, b))
@@ -129,7 +139,7 @@ def _program(
         constraints=LinearConstraint(np.array(lines), lower, upper),
         integrality=np.ones(columns),
         bounds=Bounds(0, np.inf),
-        options={"time_limit": 10.0},
+        options={"time_limit": seconds},
     )
     if solved.x is None:
         return None
