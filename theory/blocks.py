@@ -213,6 +213,11 @@ class Algebra:
         self.shapes[name] = (height, width)
         return name
 
+    def side(self, letter: str, axis: int) -> str:
+        """The height (axis 0) or width (1) of a letter; a transposed one has them exchanged."""
+        name = letter.removesuffix("'")
+        return self.shapes[name][axis if name == letter else 1 - axis]
+
     def equate(self, difference: Block) -> bool:
         """Use ``difference == 0`` as rewriting rules; False where a cell has no usable lead."""
         usable = True

@@ -20,6 +20,7 @@ from scipy.sparse import csc_matrix
 from theory.blocks import ONE, Algebra, Block, Key, identity, multiply, to_json, transpose
 from theory.chains import rectangles
 from theory.errors import UnsupportedError
+from theory.growth import divide, grow, shannon, telescope
 from theory.pool import Pool, Row, Step, step
 from theory.problem import Form, Problem, problem
 
@@ -203,7 +204,7 @@ def search(
         elif level == 3:
             _stacks(pool)
         if level > 0:
-            more = pool.grow(deadline)
+            more = grow(pool, deadline)
             pool.frobenius(freely=level > 2)
         found = combine(pool, goal)
         if found is not None:
@@ -219,8 +220,8 @@ def _simple(pool: Pool, terms: list[Block]) -> None:
         for rule in ("rows", "columns"):
             pool.emit(step(rule, m))
         if len(m.rows) == len(m.cols) == 1:
-            pool.telescope(m, 0)
-            pool.telescope(m, -1)
+            telescope(pool, m, 0)
+            telescope(pool, m, -1)
     for m in list(pool.terms.values()):
         unit = identity(m.rows)
         if pool.algebra.key(m) == pool.algebra.key(unit):
@@ -234,7 +235,7 @@ def _divisions(pool: Pool, terms: list[Block]) -> None:
         others = [o for o in single if o is not m and pool.algebra.key(o) != pool.algebra.key(m)]
         if len(m.cells[0][0]) > 1 and 0 < len(others) <= 6:
             try:
-                pool.divide(m, others)
+                divide(pool, m, others)
             except UnsupportedError:
                 continue
 
@@ -272,7 +273,7 @@ def _stacks(pool: Pool) -> None:
                 groups.setdefault(m.cols, {})[pool.algebra.key(row)] = row
     for rows in groups.values():
         if 2 <= len(rows) <= 5:
-            pool.shannon(list(rows.values()))
+            shannon(pool, list(rows.values()))
 
 
 def prove_problem(p: Problem, deadline: float) -> list[dict[str, Any]] | None:

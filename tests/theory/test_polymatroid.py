@@ -12,6 +12,7 @@ from theory.blocks import Algebra, Block, add, from_json, identity, multiply, to
 from theory.catalogue import CATALOGUE
 from theory.certificates import check
 from theory.errors import UnsupportedError
+from theory.growth import grow
 from theory.polymatroid import prove_dag
 from theory.pool import RULES, Pool, step
 from theory.problem import problem
@@ -165,7 +166,7 @@ def test_every_inequality_of_a_pool_holds_on_random_matrices(seed):
     for block, _ in p.goal[0][0].ranks:
         pool.term(block)
     for _ in range(2):
-        pool.grow(time.monotonic() + 5)
+        grow(pool, time.monotonic() + 5)
         pool.frobenius(freely=True)
     assert len(pool.rows) > 30
     for trial in range(3):
