@@ -282,3 +282,19 @@ def test_bad_input_names_the_shapes():
         facts(model, (1, 32, 32), taps=["nope"])
     with pytest.raises(InputError, match="training mode"):
         facts(model.train(), (1, 32, 32))
+
+
+def test_structural_and_exact_ranks_meet_on_a_digits_network():
+    """Exact mod-p ranks never exceed the bound, and meet it: 26 live channels of 48, rank 26."""
+    from empirical.digits import digits_data
+    from empirical.jacobian import jacobian_profile
+    from empirical.models import load
+
+    loaded = load("digits-resnet", random_weights=True)
+    x = digits_data().test_x[0].double()
+    profile = jacobian_profile(loaded.model, x, field="exact", patch=None, taps=loaded.taps)
+    exact = {r.tap: int(r.low) for r in profile.records if r.notion == "exact"}
+    bounds = {b.tap: int(b.upper) for b in audit(facts(loaded.model, x.shape, image=x), x.numel())}
+    assert exact.keys() == bounds.keys()
+    assert all(exact[tap] <= bounds[tap] for tap in exact), (exact, bounds)
+    assert exact["global_pool"] == bounds["global_pool"] < 48
