@@ -172,7 +172,9 @@ def _tile(scores: Tensor, head: Tensor, offset: Tensor, labels: Tensor, correct:
 
 def _size(start: int) -> int:
     """Length of the block that begins at ``start``; late components move the logits little."""
-    return 1 if start < 4 else 4 if start < 16 else 16 if start < 64 else 32 if start < 128 else 64
+    return (
+        1 if start < 16 else 4 if start < 64 else 16 if start < 128 else 32 if start < 384 else 64
+    )
 
 
 def _block(logits: Tensor, t: Tensor, u: Tensor, labels: Tensor, out: Tensor) -> None:
