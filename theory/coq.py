@@ -14,13 +14,11 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from math import lcm
 from pathlib import Path
 from typing import Any
 
-from theory.blocks import Algebra, Block, Key, Poly, add, from_json, identity, multiply, transpose
-from theory.errors import InputError, UnsupportedError
+from theory.coq_script import Section
+from theory.errors import UnsupportedError
 
 RULES = Path(__file__).parent / "coq" / "rules.v"
 INDUCTION = Path(__file__).parent / "coq" / "induction.v"
@@ -43,8 +41,11 @@ class CoqResult:
 
 
 def available() -> bool:
-    """Whether ``coqc`` is on the path."""
-    return shutil.which("coqc") is not None
+    """Whether ``coqc`` is on the path and MathComp where it looks for libraries."""
+    if shutil.which("coqc") is None:
+        return False
+    where = subprocess.run(["coqc", "-where"], capture_output=True, text=True, check=False)
+    return (Path(where.stdout.strip()) / "user-contrib" / "mathcomp" / "algebra").is_dir()
 
 
 def run(script: str, timeout: float = 600.0) -> CoqResult:
@@ -59,7 +60,7 @@ def run(script: str, timeout: float = 600.0) -> CoqResult:
     """
     if not available():
         raise UnsupportedError(
-            "coqc is not installed; on Debian: apt install coq libcoq-mathcomp-algebra"
+            "coqc with MathComp is not installed; on Debian: apt install coq libcoq-mathcomp-algebra"
         )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "certificate.v"
@@ -99,7 +100,7 @@ def export(certificate: Mapping[str, Any]) -> str:
 
 def export_many(certificates: Sequence[Mapping[str, Any]]) -> str:
     """Several certificates as one script: MathComp is loaded once."""
-    sections = [_Section(c, n).text() for n, c in enumerate(certificates, 1)]
+    sections = [Section(c, n).text() for n, c in enumerate(certificates, 1)]
     names = [f"(@C{n}.theorem)" for n in range(1, len(sections) + 1)]
     whole = names[-1]
     for name in reversed(names[:-1]):
@@ -107,298 +108,3 @@ def export_many(certificates: Sequence[Mapping[str, Any]]) -> str:
     # one question for all theorems: each walks through all of MathComp that it rests on
     last = f"Definition certified := {whole}.\nPrint Assumptions certified.\n"
     return "\n".join([RULES.read_text(), *sections, last])
-
-
-class _Section:
-    """One certificate as a section of a script that ends with its theorem."""
-
-    def __init__(self, certificate: Mapping[str, Any], number: int) -> None:
-        try:
-            self.number = number
-            self.certificate = certificate
-            self.problem = certificate["problem"]
-            self.algebra = Algebra({k: (v[0], v[1]) for k, v in self.problem["maps"].items()})
-            for name, let in self.problem["lets"].items():
-                self.algebra.shapes[name] = (let["rows"], let["cols"])
-                self.algebra.lets[name] = {
-                    tuple(w.split()): Fraction(c) for w, c in let["sum"].items()
-                }
-            for zero in self.problem["vanishing"]:
-                self.algebra.equate(from_json(zero))
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"the certificate is malformed: {error!r}") from error
-        self.free = Algebra(self.algebra.shapes)  # neither abbreviations nor hypotheses
-        self.names: dict[Key, Block] = {}
-        self.lines: list[str] = []
-
-    # ---- printing --------------------------------------------------------------------------
-    def letter(self, x: str) -> str:
-        """A map in the script."""
-        return f"m_{x[:-1]}^T" if x.endswith("'") else f"m_{x}"
-
-    def size(self, d: str) -> str:
-        """A dimension in the script."""
-        return d if d.isdigit() else f"d_{d}"
-
-    def poly(self, p: Poly, rows: str, cols: str) -> str:
-        """A cell."""
-        kind = f"'M[F]_({self.size(rows)}, {self.size(cols)})"
-        out = ""
-        for word, c in sorted(p.items()):
-            if c.denominator != 1:
-                raise UnsupportedError(f"the coefficient {c} has no meaning over every field")
-            text = f"(1%:M : {kind})" if not word else self.letter(word[-1])
-            for x in reversed(word[:-1]):
-                text = (
-                    f"{self.letter(x)} *m ({text})"
-                    if "*m" in text
-                    else f"{self.letter(x)} *m {text}"
-                )
-            text = f"({text})" if "*m" in text else text
-            text = text if abs(c) == 1 else f"({text} *+ {abs(c)})"
-            out += (
-                (f" - {text}" if out else f"- {text}") if c < 0 else (f" + {text}" if out else text)
-            )
-        return f"({out})" if out else f"(0 : {kind})"
-
-    def block(self, m: Block) -> str:
-        """A block matrix: a column of rows, nested to the right."""
-        lines = []
-        for height, row in zip(m.rows, m.cells, strict=True):
-            cells = [self.poly(p, height, w) for p, w in zip(row, m.cols, strict=True)]
-            lines.append(_nest("row_mx", cells))
-        return _nest("col_mx", lines)
-
-    def term(self, m: Block) -> Block:
-        """The block that stands for all blocks equal to this one, so that equal ranks print alike."""
-        return self.names.setdefault(self.algebra.key(m), m)
-
-    def form(self, form: Mapping[str, Any]) -> str:
-        """``0 <= form`` over Z, its ranks and sizes carried there."""
-        scale = _denominator(form)
-        out = [
-            f"{_z(scale * Fraction(c))} * rk {self.block(from_json(m))}" for c, m in form["ranks"]
-        ]
-        for d, c in form["dims"].items():
-            size = f" * Z.of_nat {self.size(d)}" if d else ""
-            out.append(f"{_z(scale * Fraction(c))}{size}")
-        return f"(0 <= {' + '.join(out or ['0'])})%Z"
-
-    # ---- identities ------------------------------------------------------------------------
-    def same(self, left: Block, right: Block) -> str:
-        """A tactic that proves ``left = right``, the left side written as a product or a sum."""
-        quick = "by rewrite ?mul1mx ?mulmx1 ?mulmxA | " if _word(left) and _word(right) else ""
-        lets = self.algebra.lets
-        for some in ({}, *({x: v} for x, v in lets.items()), lets):
-            for rules in ([], self.algebra.rules):
-                trial = Algebra(self.algebra.shapes, dict(some), rules)
-                if trial.key(left) == trial.key(right):
-                    unfold = "rewrite " + " ".join(f"?def_{x}" for x in reversed(some)) + "; "
-                    more = ", ".join(f"rule_{k}, rule_{k}_" for k in range(len(rules)))
-                    more = f"; repeat (progress rewrite ?({more}); expand_words)" if rules else ""
-                    head = f"expand_blocks; split_blocks; {unfold if some else ''}"
-                    return f"first [{quick}{head}expand_words{more}; compare_sums]"
-        raise InputError("the certificate is refused: the matrices of a step do not fit its terms")
-
-    # ---- steps -----------------------------------------------------------------------------
-    def step(self, data: Mapping[str, Any], k: int) -> list[str]:
-        """Lines that prove the step's inequality under the name ``h{k}``."""
-        rule = data["rule"]
-        m = [from_json(x) for x in data.get("matrices", [])]
-        if rule == "hypothesis":
-            form = self.problem["hypotheses"][data["index"]]
-            return [f"have h{k} := hyp_{data['index']}.", *self.carry(form, f" in h{k}")]
-        if rule == "dimension":
-            return [f"have h{k} : (0 <= Z.of_nat {self.size(data['name'])})%Z := Zle_0_nat _."]
-        t = self.term(m[0])
-        facts: list[tuple[str, Block, Block]] = []
-        if rule == "frobenius":
-            b, ab, bc = self.term(m[1]), self.term(multiply(*m[:2])), self.term(multiply(*m[1:]))
-            abc = self.term(multiply(multiply(*m[:2]), m[2]))
-            facts = [self.times(m[0], b, ab), self.times(b, m[2], bc), self.times(ab, m[2], abc)]
-        elif rule == "product":
-            part, t = multiply(m[0], m[1]), self.term(m[1])
-            facts = [
-                self.times(m[0], t, part),
-                self.times(part, m[2], self.term(multiply(part, m[2]))),
-            ]
-        elif rule == "sum":
-            b = self.term(m[1])
-            left = f"{self.block(t)} + {self.block(b)}"
-            facts = [(left, add(t, b), self.term(add(m[0], m[1])))]
-        elif rule == "transpose":
-            turned = transpose(self.algebra.unfold(m[0]))
-            unfolded = self.algebra.unfold(m[0])
-            if self.algebra.key(unfolded) != self.free.key(t):
-                raise UnsupportedError("a transposed abbreviation is not exported")
-            facts = [(f"({self.block(t)})^T", transpose(t), self.term(turned))]
-        elif rule == "inverse":
-            facts = [self.times(t, m[1], identity(m[0].rows))]
-        elif rule == "zero":
-            facts = [(self.block(t), t, Block(t.rows, t.cols, (({},),)))]
-        elif rule not in ("rows", "columns", "positive"):
-            raise InputError(f"the certificate is refused: unknown rule {rule!r}")
-        lines = []
-        for i, (left, value, right) in enumerate(facts):
-            lines += [f"have e{i} : {left} = {self.block(right)}.", f"  {self.same(value, right)}."]
-        given = " ".join(f"e{i}" for i in range(len(facts))) if facts else f"(A := {self.block(t)})"
-        lines.append(f"have h{k} := rule_{rule} {given}.")
-        if rule in ("rows", "columns", "inverse"):
-            lines.append(f"rewrite ?natZ in h{k}.")
-            for d in {d for d in m[0].rows + m[0].cols if d.isdigit()}:
-                lines.append(f"try change (Z.of_nat {d}) with {d}%Z in h{k}.")
-        return [*lines, *(f"clear e{i}." for i in range(len(facts)))]
-
-    def times(self, a: Block, b: Block, c: Block) -> tuple[str, Block, Block]:
-        """The identity ``a * b = c``: its left side as text and as a block, its right side."""
-        return f"{self.block(a)} *m {self.block(b)}", multiply(a, b), c
-
-    def carry(self, form: Mapping[str, Any], where: str) -> list[str]:
-        """Rewrite a form of the problem to the terms that stand for its ranks."""
-        lines = []
-        for _, data in form["ranks"]:
-            m = from_json(data)
-            kept = self.term(m)
-            if self.block(m) != self.block(kept):
-                lines += [
-                    f"have e : {self.block(m)} = {self.block(kept)}.",
-                    f"  {self.same(m, kept)}.",
-                    f"rewrite e{where}; clear e.",
-                ]
-        return lines
-
-    def clause(
-        self, forms: Sequence[Mapping[str, Any]], proof: Mapping[str, Any], k: int
-    ) -> list[str]:
-        """The lemma of one clause: its steps, added with their multipliers, give the goal."""
-        goal = forms[proof["disjunct"]]
-        self.names = {}
-        for form in (goal, *self.problem["hypotheses"]):
-            for _, m in form["ranks"]:
-                self.term(from_json(m))
-        # the printed goal and hypotheses are cleared of denominators
-        times = [Fraction(s["times"]) * _denominator(goal) for s in proof["steps"]]
-        for i, s in enumerate(proof["steps"]):
-            if s["rule"] == "hypothesis":
-                times[i] /= _denominator(self.problem["hypotheses"][s["index"]])
-        slack = self.slack(goal, proof) * _denominator(goal)
-        scale = lcm(slack.denominator, *(t.denominator for t in times))
-        lines = [f"Lemma clause_{k} : {self.form(goal)}.", "Proof."]
-        for i, s in enumerate(proof["steps"]):
-            lines += self.step(s, i)
-        total = f"(constant (k := {_z(scale * slack)}) erefl)"
-        for i, t in reversed(list(enumerate(times))):
-            total = f"(scaled (k := {_z(scale * t)}) erefl h{i} {total})"
-        lines += self.carry(goal, "")
-        return [
-            *lines,
-            f"apply: (conclude (d := {_z(Fraction(scale))}) erefl {total}); ring.",
-            "Qed.",
-        ]
-
-    def slack(self, goal: Mapping[str, Any], proof: Mapping[str, Any]) -> Fraction:
-        """The constant that the steps leave over."""
-        out = Fraction(goal["dims"].get("", 0))
-        for s in proof["steps"]:
-            if s["rule"] == "hypothesis":
-                out -= Fraction(s["times"]) * Fraction(
-                    self.problem["hypotheses"][s["index"]]["dims"].get("", 0)
-                )
-            elif s["rule"] in ("rows", "columns", "inverse"):
-                dims = s["matrices"][0]["cols" if s["rule"] == "columns" else "rows"]
-                sign = -1 if s["rule"] == "inverse" else 1
-                out -= Fraction(s["times"]) * sign * sum(int(d) for d in dims if d.isdigit())
-        return out
-
-    # ---- the section -----------------------------------------------------------------------
-    def text(self) -> str:
-        """The section: maps, hypotheses, a lemma for each clause, the theorem."""
-        n, problem = self.number, self.problem
-        statement = self.certificate.get("statement", {})
-        said = " given ".join([statement.get("text", ""), *statement.get("given", [])])
-        shapes = {name: (s[0], s[1]) for name, s in problem["maps"].items()}
-        names = {d for s in self.algebra.shapes.values() for d in s}
-        names |= {d for f in self._forms() for d in f["dims"] if d}
-        dims = sorted(d for d in names if not d.isdigit())
-        # a comment must not contain quotes or the marks that end or open comments
-        said = said.replace('"', "").replace("(*", "( *").replace("*)", "* )")
-        lines = [f"(* {said} *)", f"Module C{n}.", "Section Proof.", "Variable F : fieldType."]
-        if dims:
-            lines.append(f"Variables ({' '.join(self.size(d) for d in dims)} : nat).")
-        for name, (h, w) in shapes.items():
-            lines.append(f"Variable {self.letter(name)} : 'M[F]_({self.size(h)}, {self.size(w)}).")
-        for name, let in problem["lets"].items():
-            value = self.poly(self.algebra.lets[name], let["rows"], let["cols"])
-            lines += [
-                f"Variable {self.letter(name)} : 'M[F]_({self.size(let['rows'])}, {self.size(let['cols'])}).",
-                f"Hypothesis def_{name} : {self.letter(name)} = {value}.",
-            ]
-        lines += self.rewriting()
-        for k, h in enumerate(problem["hypotheses"]):
-            lines.append(f"Hypothesis hyp_{k} : {self.form(h)}.")
-        goals, terms = [], []
-        for k, (forms, proof) in enumerate(
-            zip(problem["goal"], self.certificate["clauses"], strict=True)
-        ):
-            lines += self.clause(forms, proof, k)
-            goals.append(" \\/ ".join(self.form(f) for f in forms))
-            term, at = f"clause_{k}", proof["disjunct"]
-            if at < len(forms) - 1:
-                term = f"(or_introl {term})"
-            for _ in range(at):
-                term = f"(or_intror {term})"
-            terms.append(term)
-        whole = terms[-1]
-        for term in reversed(terms[:-1]):
-            whole = f"(conj {term} {whole})"
-        goal = " /\\\n  ".join(f"({g})" for g in goals)
-        lines += [f"Theorem theorem :\n  {goal}.", f"Proof. exact {whole}. Qed."]
-        return "\n".join([*lines, "End Proof.", f"End C{n}.", ""])
-
-    def _forms(self) -> list[Mapping[str, Any]]:
-        return [
-            *self.problem["hypotheses"],
-            *(f for clause in self.problem["goal"] for f in clause),
-        ]
-
-    def rewriting(self) -> list[str]:
-        """The matrix hypotheses, and as rules that rewrite the greatest word of each cell."""
-        lines = []
-        shape = self.algebra.shapes
-        for k, (lead, rest) in enumerate(self.algebra.rules):
-            first, last = lead[0].removesuffix("'"), lead[-1].removesuffix("'")
-            rows = shape[first][first != lead[0]]
-            cols = shape[last][last == lead[-1]]
-            one, other = self.poly({lead: Fraction(1)}, rows, cols), self.poly(rest, rows, cols)
-            nested = "X"
-            for x in reversed(lead):
-                nested = f"{self.letter(x)} *m ({nested})"
-            lines += [
-                f"Hypothesis rule_{k} : {one} = {other}.",
-                f"Lemma rule_{k}_ p (X : 'M[F]_({self.size(cols)}, p)) : {nested} = {other} *m X.",
-                f"Proof. by have := congr1 (fun Z => Z *m X) rule_{k}; rewrite ?mulmxA. Qed.",
-            ]
-        return lines
-
-
-def _nest(join: str, parts: list[str]) -> str:
-    out = parts[-1]
-    for part in reversed(parts[:-1]):
-        out = f"({join} {part} {out})"
-    return out
-
-
-def _word(m: Block) -> bool:
-    """Whether a block is one product of letters."""
-    return len(m.rows) == len(m.cols) == 1 and [*m.cells[0][0].values()] == [1]
-
-
-def _z(c: Fraction) -> str:
-    """An integer of Z."""
-    return f"({c})%Z"
-
-
-def _denominator(form: Mapping[str, Any]) -> int:
-    """The least common denominator of a form's coefficients."""
-    coefficients = [*(c for c, _ in form["ranks"]), *form["dims"].values()]
-    return lcm(1, *(Fraction(c).denominator for c in coefficients))
