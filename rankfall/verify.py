@@ -117,7 +117,10 @@ def conclude(run: Run, seconds: float) -> Outcome:
     missed, undecided = shortfalls(records, verdicts)
     peak = peak_bytes()
     status = exit_status(missed, undecided)
-    run.finish(seconds=round(seconds, 1), peak_bytes=peak, status=status)
+    # a run that is continued took the sum, as far as its earlier calls came to an end
+    total = round(seconds + run.info.get("seconds", 0.0), 1)
+    most = max(peak, run.info.get("peak_bytes", 0))
+    run.finish(seconds=total, peak_bytes=most, status=status)
     run.write("records.csv", table_csv(records))
     path = run.write("report.html", page(records, run.info))
     return Outcome(records, verdicts, missed, undecided, seconds, peak, path)
