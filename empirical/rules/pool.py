@@ -174,11 +174,12 @@ def _sums(
 
 @rule(aten._adaptive_avg_pool2d.default)
 def adaptive_avg_pool(engine: Engine, func: Any, x: Tangent, size: Sequence[int]) -> Any:
-    """Only to sizes that divide the input: then it is an average pool."""
-    h, w = x.primal.shape[-2:]
-    if (h, w) == tuple(size):
+    """Means of means over the rows and columns of each cell."""
+    if tuple(x.primal.shape[-2:]) == tuple(size):
         return x.clone()
-    if h % size[0] or w % size[1]:
-        raise engine.refuse(func, f"adaptive pooling of {h}x{w} to {tuple(size)}, not a divisor")
-    kernel = (h // size[0], w // size[1])
-    return nn.functional.avg_pool2d(x, kernel, kernel)
+    out: Any = x
+    for dim, count in ((-2, size[0]), (-1, size[1])):
+        n = out.shape[dim]
+        cells = [(i * n // count, -(-(i + 1) * n // count)) for i in range(count)]
+        out = torch.stack([out.narrow(dim, a, b - a).mean(dim) for a, b in cells], dim)
+    return out

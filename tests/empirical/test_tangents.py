@@ -64,6 +64,9 @@ POOLS = [
     nn.AvgPool2d(3, 2, 1, count_include_pad=False),
     nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False),
     nn.AdaptiveAvgPool2d(1),
+    nn.AdaptiveAvgPool2d((3, 4)),
+    nn.AdaptiveAvgPool2d(9),
+    nn.AdaptiveAvgPool2d((11, 2)),
 ]
 NORMS = [
     nn.BatchNorm2d(4),
