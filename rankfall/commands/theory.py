@@ -114,13 +114,16 @@ def prove(
 
     Exit status: 0 PROVED, 1 REFUTED, 3 UNKNOWN or UNSUPPORTED, 2 bad input.
     """
+    from rich.console import Console
+
     from theory.notions import parse_notion
     from theory.prover import prove as run
 
-    verdict = run(
-        statement, given=given, notion=parse_notion(notion), timeout=timeout, positive=positive,
-        dims=dims,
-    )  # fmt: skip
+    with Console(stderr=True).status(f"proving, at most {timeout:g} s"):  # silent when piped
+        verdict = run(
+            statement, given=given, notion=parse_notion(notion), timeout=timeout,
+            positive=positive, dims=dims,
+        )  # fmt: skip
     if out is not None and (data := verdict.certificate or verdict.witness) is not None:
         _write(out, json.dumps(data, indent=1) + "\n")
     if as_json:
