@@ -223,7 +223,7 @@ class Section:
         statement = self.certificate.get("statement", {})
         said = " given ".join([statement.get("text", ""), *statement.get("given", [])])
         shapes = {name: (s[0], s[1]) for name, s in problem["maps"].items()}
-        names = {d for s in self.algebra.shapes.values() for d in s}
+        names = {d for s in self.algebra.shapes.values() for d in s} | _sizes(self.certificate)
         names |= {d for f in self._forms() for d in f["dims"] if d}
         dims = sorted(d for d in names if not d.isdigit())
         # a comment must not contain quotes or the marks that end or open comments
@@ -292,6 +292,16 @@ def _nest(join: str, parts: list[str]) -> str:
     for part in reversed(parts[:-1]):
         out = f"({join} {part} {out})"
     return out
+
+
+def _sizes(data: Any) -> set[str]:
+    """Every height and width of the matrices in a certificate."""
+    if isinstance(data, Mapping):
+        own = {d for k in ("rows", "cols") if isinstance(data.get(k), list) for d in data[k]}
+        return own.union(*map(_sizes, data.values()))
+    if isinstance(data, list | tuple):
+        return set().union(*map(_sizes, data))
+    return set()
 
 
 def _word(m: Block) -> bool:

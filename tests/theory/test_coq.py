@@ -31,6 +31,7 @@ EXTRA = [
         (),
     ),
     ("rank(A.T*B) <= rank(A)", ()),
+    ("rank(A) <= rank(A) + rank(I)", ()),
     ("rank(A*B) == rank(B)", ("C*A == I",)),
     ("rank(A) <= 3", ("rank(B) <= 3", "A == B*C")),
     ("rank(A*B) <= 7", ("rank(A) <= 3", "rank(A) + rank(B) <= 9")),
