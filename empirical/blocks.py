@@ -133,5 +133,6 @@ class Columns:
 
 def as_rows(data: Tensor) -> Tensor:
     """Tangents [K, *window] as [K, rows] in whatever order needs no copy (order is no matter)."""
-    order = sorted(range(1, data.ndim), key=lambda d: (-data.stride(d), d))
+    strides = data.stride()
+    order = sorted(range(1, data.ndim), key=lambda d: (-strides[d], d))
     return data.permute(0, *order).reshape(data.shape[0], -1)

@@ -173,7 +173,8 @@ def random_primes(count: int, seed: int) -> tuple[int, ...]:
     """
     if count < 1:
         raise InputError(f"at least one prime is needed, got --primes {count}")
-    draw, found = random.Random(seed), []
+    draw = random.Random(seed)
+    found: list[int] = []
     while len(found) < count:
         n = draw.randrange((1 << 19) + 1, 1 << 20, 2)
         if is_prime(n) and n not in found:

@@ -6,7 +6,8 @@ than columns and entries of 8 random bits it misses the rank with probability ab
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as default
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ class Sketch:
     directions: int
     field: Field
     seed: int
-    columns: dict[int, Tensor] = field(default_factory=dict)
+    columns: dict[int, Tensor] = default(default_factory=dict)
 
     def add(self, x: Tangent, part: range) -> None:
         """Sketch the tangents of directions ``part``.

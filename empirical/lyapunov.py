@@ -199,7 +199,8 @@ def _push(step: Callable[[Tensor], Tensor], point: Tensor, basis: Tensor, chunk:
     """J of ``step`` at ``point`` times the columns of ``basis``; [outputs, columns]."""
 
     def along(v: Tensor) -> Tensor:
-        return jvp(step, (point,), (v.view(point.shape),))[1].flatten()
+        image: Tensor = jvp(step, (point,), (v.view(point.shape),))[1]
+        return image.flatten()
 
     with torch.no_grad():
         parts = [

@@ -205,7 +205,7 @@ class _Covariance:
             self.features.append(feature.cpu())
             return
         d = deviation.double().cpu()
-        if self.bucket is not None:
+        if self.bucket is not None and self.sign is not None:
             d = torch.zeros(len(d), self.kept, dtype=torch.float64).index_add_(
                 1, self.bucket, d * self.sign
             )

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from empirical.records import Record
 from rankfall.measuring import Asked, options
 
 PROJECTIONS = ("centred", "uncentred", "official")
@@ -26,7 +27,7 @@ def command(fraction: float, projection: str | None, bootstrap: int, **shared: A
     asked = Asked(**shared)
     loaded = asked.load()
     found, labels, subject = asked.features(loaded)
-    records = []
+    records: list[Record] = []
     for kind in (projection,) if projection else PROJECTIONS[:2]:
         result = measure(
             found.features, found.weight, found.bias, labels, fraction=fraction, projection=kind,

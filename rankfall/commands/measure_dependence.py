@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from empirical.records import Record
 from rankfall.measuring import Asked, options
 
 
@@ -24,7 +25,7 @@ def command(weight: float, samples: str, covariance: bool, points: int, **shared
     loaded = asked.load()
     found, labels, subject = asked.features(loaded)
     subject = replace(subject, shape=(found.logits.shape[1],))
-    records = []
+    records: list[Record] = []
     for choice in ("own", "all") if samples == "both" else (samples,):
         result = measure(
             found.logits, labels, weight=weight, samples=choice, covariance=covariance,

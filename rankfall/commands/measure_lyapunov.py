@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from empirical.records import Record
 from rankfall.measuring import Asked, options
 
 
@@ -22,7 +23,7 @@ def command(directions: int, **shared: Any) -> int:
 
     asked = Asked(**shared)
     loaded = asked.load()
-    records = []
+    records: list[Record] = []
     with TerminalProgress() as progress:
         for name, image in pictures(loaded, asked.images, asked.count or 1):
             progress.start(f"{loaded.name} at {name}", 1)

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from empirical.records import Record
 from rankfall.measuring import Asked, numbers, options
 
 
@@ -25,7 +26,7 @@ def command(noise: str, samples: int, estimator: str, **shared: Any) -> int:
     asked = Asked(**shared)
     magnitudes = numbers(noise, "--noise")
     loaded = asked.load()
-    records = []
+    records: list[Record] = []
     with TerminalProgress() as progress:
         for name, image in pictures(loaded, asked.images, asked.count or 1):
             progress.start(f"{loaded.name} around {name}", 1)
