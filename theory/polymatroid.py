@@ -38,6 +38,8 @@ def combine(pool: Pool, goal: Form) -> list[tuple[Fraction, Step]] | None:
     """
     target = _vector(pool, goal.ranks, goal.dims)
     constant = target.pop("", Fraction(0))
+    if not target and constant >= 0:
+        return _with_transports(pool, goal, [])
     names: set[object] = {name for row in pool.rows for name in (*row.ranks, *row.dims)} | set(
         target
     )

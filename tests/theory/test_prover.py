@@ -106,6 +106,8 @@ def test_a_proof_that_does_not_check_is_no_proof(monkeypatch):
 
 def test_constants_and_statements_without_matrices():
     assert prove("1 <= 0", timeout=2).kind == "REFUTED"
+    assert prove("0 <= 1", timeout=2).kind == "PROVED"
+    assert prove("rank(B - A) == rank(-(A - B))", timeout=2).kind == "PROVED"
     found = prove("n <= m", timeout=2)
     assert found.kind == "REFUTED"
     assert found.witness["dims"]["n"] > found.witness["dims"]["m"]
