@@ -61,8 +61,7 @@ class Checker:
         for name, let in problem["lets"].items():
             _need(name not in self.shapes and "'" not in name, f"{name} is defined twice")
             one = {"rows": [let["rows"]], "cols": [let["cols"]], "cells": [[let["sum"]]]}
-            value = self.matrix(one)
-            self.lets[name] = {word: c for (_, _, word), c in value.cells.items()}
+            self.lets[name] = {w: c for (_, _, w), c in self.matrix(one).cells.items()}
             self.shapes[name] = (let["rows"], let["cols"])
         for zero in map(self.matrix, problem["vanishing"]):
             cells = self.reduce(zero.cells)
@@ -192,7 +191,8 @@ def check(certificate: Mapping[str, Any]) -> None:
                 left += [(key, -times * c) for key, c in checker.step(data).items()]
             rest = collect(left)
             slack = rest.pop("", Fraction(0))
-            _need(not rest and slack >= 0, f"the steps do not sum to the goal: {rest or slack}")
+            what = f"{len(rest)} terms and the constant {slack} are left over"
+            _need(not rest and slack >= 0, f"the steps do not sum to the goal: {what}")
     except CertificateError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
