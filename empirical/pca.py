@@ -189,7 +189,8 @@ class _Covariance:
         self.official = estimator == "official"
         self.kept = width if self.official else min(width, sketch)
         self.features: list[Tensor] = []
-        self.bucket = self.sign = None
+        self.bucket: Tensor | None = None
+        self.sign = torch.ones(1, dtype=torch.float64)
         if self.kept < width:
             # each coordinate goes to one bucket with a random sign: rank is kept almost surely
             # below the number of buckets, lengths on average
