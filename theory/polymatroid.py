@@ -62,8 +62,9 @@ def combine(pool: Pool, goal: Form) -> list[tuple[Fraction, Step]] | None:
     constants = np.array([[float(row.dims.get("", 0)) for row in pool.rows]])
     cost = np.array([1.0 + 0.01 * len(row.ranks) for row in pool.rows])
     found = linprog(
-        cost, A_ub=constants, b_ub=[float(constant)], A_eq=matrix, b_eq=rhs, method="highs"
-    )
+        cost, A_ub=constants, b_ub=[float(constant)], A_eq=matrix, b_eq=rhs, method="highs",
+        options={"time_limit": min(60.0, max(0.1, pool.deadline - time.monotonic()))},
+    )  # fmt: skip
     if found.status != 0:
         return None
     support = [j for j, x in enumerate(found.x) if x > 1e-7]
@@ -184,7 +185,7 @@ def search(
     transposes: bool = False,
 ) -> list[tuple[Fraction, Step]] | None:
     """Prove one inequality: grow the pool level by level until the program has a solution."""
-    pool = Pool(algebra, transposes=transposes)
+    pool = Pool(algebra, transposes=transposes, deadline=deadline)
     terms = [block for block, _ in goal.ranks] + [b for h in hypotheses for b, _ in h.ranks]
     for block in terms:
         pool.term(block)
@@ -286,7 +287,10 @@ def prove_problem(p: Problem, deadline: float) -> list[dict[str, Any]] | None:
     clauses = []
     for clause in p.goal:
         for index, form in enumerate(clause):
-            steps = search(p.algebra, form, p.hypotheses, deadline=deadline, transposes=turned)
+            try:
+                steps = search(p.algebra, form, p.hypotheses, deadline=deadline, transposes=turned)
+            except TimeoutError:
+                return None
             if steps is not None:
                 clauses.append({"disjunct": index, "steps": [step_to_json(x, s) for x, s in steps]})
                 break

@@ -8,6 +8,8 @@ them apart: factoring words, splitting sums, selecting block rows, dividing one 
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -116,11 +118,13 @@ class Pool:
         algebra: what makes two blocks equal.
         limit: the pool stops growing at this many terms.
         transposes: whether terms are transposed too (the statement speaks of a transpose).
+        deadline: ``time.monotonic()`` after which ``emit`` raises ``TimeoutError``.
     """
 
     algebra: Algebra
     limit: int = 160
     transposes: bool = False
+    deadline: float = math.inf
     terms: dict[Key, Block] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     _canonical: dict[Key, Canonical] = field(default_factory=dict)
@@ -168,6 +172,8 @@ class Pool:
 
     def emit(self, s: Step) -> None:
         """Add an inequality unless it is trivial or already there."""
+        if time.monotonic() > self.deadline:
+            raise TimeoutError
         ranks: dict[Key, Fraction] = {}
         for m, c in s.ranks:
             k = self.term(m)
