@@ -49,7 +49,6 @@ NAMES = [
     "regnetx_002",
     "regnety_002",
     "gernet_s",
-    "vgg11",
     "vgg11_bn",
     "repvgg_a0",
     "tf_efficientnet_lite0",

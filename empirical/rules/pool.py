@@ -181,5 +181,5 @@ def adaptive_avg_pool(engine: Engine, func: Any, x: Tangent, size: Sequence[int]
     for dim, count in ((-2, size[0]), (-1, size[1])):
         n = out.shape[dim]
         cells = [(i * n // count, -(-(i + 1) * n // count)) for i in range(count)]
-        out = torch.stack([out.narrow(dim, a, b - a).mean(dim) for a, b in cells], dim)
+        out = torch.stack([aten.slice.Tensor(out, dim, a, b).mean(dim) for a, b in cells], dim)
     return out

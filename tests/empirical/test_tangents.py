@@ -192,6 +192,14 @@ def test_integer_network_mod_p_equals_float64_entry_by_entry():
     assert torch.equal((whole - 2 * residues).remainder(P), torch.zeros_like(exact))
 
 
+def test_adaptive_pool_has_exact_fractions():
+    x, data = torch.randn(1, 1, 5, 5).double(), torch.eye(25).double().reshape(25, 1, 1, 5, 5)
+    pool = nn.AdaptiveAvgPool2d(4)  # cells of 2 x 2 pixels, so 4 times the map is an integer
+    whole = tangents(pool, x, data, Engine(FloatField())).dense() * 4
+    residues = tangents(pool, x, data, Engine(ModField(P))).dense() * 4
+    assert torch.equal((whole.round() - residues).remainder(P), torch.zeros_like(whole))
+
+
 def test_long_sums_are_split():
     """2^16 products of large residues overflow 2^53 unless they are split."""
     field = ModField(P)
