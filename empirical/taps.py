@@ -1,7 +1,8 @@
 """Taps: the places in a network where a Jacobian is read, by module name, through forward hooks.
 
 The default taps are those of the paper: the stem after its max pool, every residual or transformer
-block, the pooled features and the logits. All of them separate the input from the output.
+block, the pooled features and the logits. Whether a tap separates the input from the output is not
+taken from its name: one forward pass with outputs exchanged between samples shows it.
 """
 
 from __future__ import annotations
@@ -82,7 +83,61 @@ def default_taps(model: nn.Module, input_size: Sequence[int] | None = None) -> t
         if pooled:
             found.append((min(pooled, key=lambda n: n.count(".")), "pooled"))
         found.append((head, "logits"))
-    return tuple(Tap(name, index, True, kind) for index, (name, kind) in enumerate(found))
+    through = separators(model, [name for name, _ in found], input_size)
+    return tuple(Tap(n, index, n in through, kind) for index, (n, kind) in enumerate(found))
+
+
+def separators(model: nn.Module, names: Sequence[str], input_size: Sequence[int]) -> set[str]:
+    """The taps that all later ones, and the output, depend on the input through.
+
+    Sample 0 and sample k + 1 of one batch are different noise; at tap k sample k + 1 is given the
+    output of sample 0. If all that comes later agrees with sample 0, the tap separates the input from
+    the output (at these inputs; a branch around the tap would carry the other noise).
+
+    Args:
+        model: in eval mode, so that samples of a batch do not mix.
+        names: module paths in forward order.
+        input_size: (channels, height, width).
+    """
+    dtype = next((p.dtype for p in model.parameters()), torch.float32)
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(len(names) + 1, *input_size, generator=draw).to(dtype)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    agrees = torch.ones(len(names) + 1, dtype=torch.bool)
+    seen: list[int] = []
+
+    def compare(output: Tensor) -> None:
+        for row in (k + 1 for k in seen):
+            # the same arithmetic on equal inputs: rounding differs by a few ulps at most, while a
+            # branch around the tap differs by as much as two noise images do
+            scale = float(output[0].abs().max())
+            apart = float((output[row] - output[0]).abs().max())
+            agrees[row] &= apart <= 1e-4 * scale
+
+    def hook(k: int) -> Callable[[nn.Module, Any, Any], Any]:
+        def exchange(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            if not isinstance(output, Tensor) or len(output) != len(x):
+                agrees[k + 1] = False  # samples are folded into other dimensions: nothing is shown
+                return output
+            compare(output)
+            seen.append(k)
+            output = output.clone()
+            output[k + 1] = output[0]
+            return output
+
+        return exchange
+
+    modules = dict(model.named_modules())
+    handles = [modules[n].register_forward_hook(hook(k)) for k, n in enumerate(names)]
+    try:
+        with torch.no_grad():
+            last = model(x.to(device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    if isinstance(last, Tensor) and len(last) == len(x):
+        compare(last)
+    return {n for k, n in enumerate(names) if agrees[k + 1] and k in seen}
 
 
 def named_taps(
