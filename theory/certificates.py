@@ -1,10 +1,8 @@
 """The independent checker: exact arithmetic, no solver, nothing imported from the prover.
 
-A certificate embeds its problem: shapes of the maps, a goal (all clauses; in each one of its
-inequalities), hypotheses. A clause's proof is a list of steps: instances, with multipliers, of rules
-that hold for all matrices (``coq/rules.v`` proves them). A step names block matrices whose cells are
-sums of words; this module multiplies them out, reads the step as an inequality between ranks, and
-accepts when the multiplied steps sum to the goal exactly, up to a non-negative constant.
+A certificate embeds its problem. A clause's proof is a list of instances, with multipliers, of rules
+that hold for all matrices (``coq/rules.v`` proves them). They name block matrices whose cells are sums
+of words; what they say of ranks must sum to the goal exactly, up to a non-negative constant.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ from theory.errors import InputError
 Word = tuple[str, ...]
 Cells = dict[tuple[int, int, Word], Fraction]  # block row, block column, word -> coefficient
 Form = dict[Any, Fraction]  # ranks by frozen matrix, dimensions by name, "" for the constant
+INGLETON = {1: ("01", "02", "03", "12", "13"), -1: ("0", "1", "23", "012", "013")}  # block rows
 
 
 class CertificateError(InputError):
@@ -100,10 +99,8 @@ class Checker:
         todo, done = list(cells.items()), []
         while todo:
             (i, j, word), c = todo.pop()
-            for lead, value in [
-                *(((x,), self.lets[x]) for x in word if x in self.lets),
-                *self.rules,
-            ]:
+            own = [((x,), self.lets[x]) for x in word if x in self.lets]
+            for lead, value in [*own, *self.rules]:
                 n = len(lead)
                 at = next((k for k in range(len(word) - n + 1) if word[k : k + n] == lead), None)
                 if at is not None:
@@ -116,8 +113,8 @@ class Checker:
 
     def times(self, *factors: Matrix) -> Matrix:
         """A product."""
-        a = factors[0]
-        for b in factors[1:]:
+        a, *others = factors
+        for b in others:
             _need(a.cols == b.rows, f"a product of {a[:2]} and {b[:2]}")
             pairs = [(x, y) for x in a.cells.items() for y in b.cells.items() if x[0][1] == y[0][0]]
             terms = (((i, j, u + v), c * d) for ((i, _, u), c), ((_, j, v), d) in pairs)
@@ -130,6 +127,12 @@ class Checker:
         cells = self.reduce(a.cells).items()
         turned = {(j, i, tuple(flip[x] for x in w[::-1])): c for (i, j, w), c in cells}
         return Matrix(a.cols, a.rows, turned)
+
+    def some(self, m: Matrix, keep: str) -> Matrix:
+        """Some block rows of a matrix, by number."""
+        at = {int(k): n for n, k in enumerate(keep)}
+        cells = {(at[i], j, w): c for (i, j, w), c in m.cells.items() if i in at}
+        return Matrix(tuple(m.rows[i] for i in at), m.cols, cells)
 
     def rank(self, m: Matrix, c: Fraction | int = 1) -> list[tuple[Any, Fraction]]:
         """A term of a form: ``c`` times the rank of ``m``; equal matrices have equal keys."""
@@ -168,18 +171,16 @@ class Checker:
         if rule in ("zero", "positive"):
             _need(rule == "positive" or not self.reduce(m[0].cells), "not a zero matrix")
             return collect(r(m[0], -1 if rule == "zero" else 1))
+        if rule == "ingleton":  # of the four block rows of one matrix
+            _need(len(m[0].rows) == 4, "Ingleton's inequality needs four block rows")
+            return collect(
+                t for c, ks in INGLETON.items() for k in ks for t in r(self.some(m[0], k), c)
+            )
         raise CertificateError(f"the certificate is refused: unknown rule {rule!r}")
 
 
 def check(certificate: Mapping[str, Any]) -> None:
-    """Accept a certificate that proves its embedded problem.
-
-    Args:
-        certificate: the JSON data; ``clauses`` has one proof for each clause of the problem's goal.
-
-    Raises:
-        CertificateError: it is malformed, or its steps do not sum to the goal.
-    """
+    """Accept a certificate that proves its embedded problem, or raise a CertificateError."""
     try:
         checker, goal = Checker(certificate["problem"]), certificate["problem"]["goal"]
         _need(len(goal) == len(certificate["clauses"]) > 0, "a clause has no proof")
@@ -189,10 +190,9 @@ def check(certificate: Mapping[str, Any]) -> None:
                 times = Fraction(data["times"])
                 _need(times >= 0, f"a multiplier is negative: {times}")
                 left += [(key, -times * c) for key, c in checker.step(data).items()]
-            rest = collect(left)
-            slack = rest.pop("", Fraction(0))
-            what = f"{len(rest)} terms and the constant {slack} are left over"
-            _need(not rest and slack >= 0, f"the steps do not sum to the goal: {what}")
+            slack = (rest := collect(left)).pop("", Fraction(0))
+            over = f"{len(rest)} terms and {slack} left over"
+            _need(not rest and slack >= 0, f"the steps do not sum to the goal: {over}")
     except CertificateError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:

@@ -13,6 +13,7 @@ from typing import Any
 
 from theory.blocks import Algebra, Block, Key, Poly, add, from_json, identity, multiply, transpose
 from theory.errors import InputError, UnsupportedError
+from theory.pool import INGLETON, pick_rows
 
 
 class Section:
@@ -140,6 +141,11 @@ class Section:
             facts = [(f"({self.block(t)})^T", transpose(t), self.term(turned))]
         elif rule == "inverse":
             facts = [self.times(t, m[1], identity(m[0].rows))]
+        elif rule == "ingleton":
+            for keep in (k for k in INGLETON if len(k) > 1):
+                rows = [self.block(self.term(pick_rows(m[0], k))) for k in keep]
+                part = pick_rows(m[0], keep)
+                facts.append((_nest("col_mx", rows)[1:-1], part, self.term(part)))
         elif rule == "zero":
             facts = [(self.block(t), t, Block(t.rows, t.cols, (({},),)))]
         elif rule not in ("rows", "columns", "positive"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from fractions import Fraction
+from itertools import combinations
 from itertools import product as cartesian
 
 from theory.blocks import (
@@ -179,6 +180,14 @@ def shannon(pool: Pool, signals: list[Block]) -> None:
             for j in outside[a + 1 :]:
                 x, y = fold(vstack, [*base, signals[i]]), fold(vstack, [*base, signals[j]])
                 submodular(pool, x, y, len(fold(vstack, base).rows) if base else 0)
+
+
+def ingleton(pool: Pool, signals: list[Block]) -> None:
+    """Ingleton's inequality for every choice of the first pair among four rows over one source."""
+    for four in combinations(signals, 4):
+        for a, b in combinations(four, 2):
+            rest = [s for s in four if s is not a and s is not b]
+            pool.emit(step("ingleton", fold(vstack, [a, b, *rest])))
 
 
 def submodular(pool: Pool, x: Block, y: Block, common: int) -> None:

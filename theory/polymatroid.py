@@ -20,7 +20,7 @@ from scipy.sparse import csc_matrix
 from theory.blocks import ONE, Algebra, Block, Key, identity, multiply, to_json, transpose
 from theory.chains import rectangles
 from theory.errors import UnsupportedError
-from theory.growth import divide, grow, shannon, telescope
+from theory.growth import divide, grow, ingleton, shannon, telescope
 from theory.pool import Pool, Row, Step, step
 from theory.problem import Form, Problem, problem
 
@@ -277,6 +277,8 @@ def _stacks(pool: Pool) -> None:
     for rows in groups.values():
         if 2 <= len(rows) <= 5:
             shannon(pool, list(rows.values()))
+        if 4 <= len(rows) <= 5:
+            ingleton(pool, list(rows.values()))
 
 
 def prove_problem(p: Problem, deadline: float) -> list[dict[str, Any]] | None:

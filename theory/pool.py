@@ -45,7 +45,26 @@ RULES = {
     "dimension": "a dimension is >= 0",
     "transpose": "rank(M.T) <= rank(M)",
     "hypothesis": "a linear hypothesis of the statement",
+    "ingleton": "Ingleton's inequality of the four block rows of M",
 }
+#: Ingleton's inequality: which block rows are stacked, with what coefficient
+INGLETON = {
+    "01": 1,
+    "02": 1,
+    "03": 1,
+    "12": 1,
+    "13": 1,
+    "0": -1,
+    "1": -1,
+    "23": -1,
+    "012": -1,
+    "013": -1,
+}
+
+
+def pick_rows(m: Block, keep: str) -> Block:
+    """Some block rows of a stack, named by their digits: ``"02"`` is the first over the third."""
+    return Block(tuple(m.rows[int(k)] for k in keep), m.cols, tuple(m.cells[int(k)] for k in keep))
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +105,8 @@ def step(rule: str, *m: Block) -> Step:
         ranks = [(m[0], -1 if rule == "zero" else 1)]
     elif rule == "transpose":
         ranks = [(m[0], 1), (transpose(m[0]), -1)]
+    elif rule == "ingleton":
+        ranks = [(pick_rows(m[0], keep), c) for keep, c in INGLETON.items()]
     else:
         raise UnsupportedError(f"no rule {rule!r}")
     return Step(rule, m, tuple(ranks))

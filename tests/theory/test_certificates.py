@@ -17,6 +17,12 @@ from theory.polymatroid import chain_certificate, prove_dag
 from theory.statements import parse
 
 STATEMENTS = [
+    (
+        "rank(vstack(A, B)) + rank(vstack(A, C)) + rank(vstack(A, D)) + rank(vstack(B, C))"
+        " + rank(vstack(B, D)) >= rank(A) + rank(B) + rank(vstack(C, D)) + rank(vstack(A, B, C))"
+        " + rank(vstack(A, B, D))",
+        (),
+    ),
     ("rank(A*B) + rank(B*C) <= rank(B) + rank(A*B*C)", ()),
     ("rank((I+G)*(I+H)) >= rows(G) - rank(G) - rank(H)", ()),
     ("rank(A) + rank(I-A) == rows(A)", ("A*A == A",)),

@@ -38,6 +38,12 @@ EXTRA = [
     ("2*rank(A*B) <= rank(A) + rank(B)", ()),
     ("1/2*rank(A*B) <= 1/3*rank(A) + 1/6*rank(B)", ()),
     ("rank(vstack(A, B)) + rank(vstack(B, C)) >= rank(vstack(A, B, C)) + rank(B)", ()),
+    (
+        "rank(vstack(A, B)) + rank(vstack(A, C)) + rank(vstack(A, D)) + rank(vstack(B, C))"
+        " + rank(vstack(B, D)) >= rank(A) + rank(B) + rank(vstack(C, D)) + rank(vstack(A, B, C))"
+        " + rank(vstack(A, B, D))",
+        (),
+    ),
 ]
 
 

@@ -33,7 +33,14 @@ ISSUE = [
     ("rank((I+G)*(I+H)*U*V) >= rank(U*V)-rank(G)-rank(H)", ()),
     ("rank((I+G)*(I+H)*U*V) <= cols(U)", ()),
 ]
+#: true of ranks, and no consequence of Shannon's inequalities (Ingleton 1971)
+INGLETON = (
+    "rank(vstack(A, B)) + rank(vstack(A, C)) + rank(vstack(A, D)) + rank(vstack(B, C))"
+    " + rank(vstack(B, D)) >= rank(A) + rank(B) + rank(vstack(C, D)) + rank(vstack(A, B, C))"
+    " + rank(vstack(A, B, D))"
+)
 BEYOND = [
+    (INGLETON, ()),
     ("rank(vstack(A, B)) + rank(vstack(B, C)) >= rank(vstack(A, B, C)) + rank(B)", ()),
     ("rank(blockdiag(A, B, C)) == rank(A) + rank(B) + rank(C)", ()),
     ("rank(A+A) == rank(A)", ()),
@@ -57,6 +64,8 @@ FALSE = [
     ("rank(A)+rank(I-A) == rows(A)", ("A*A*A == A",)),
     ("rank(A)+rank(I-A) == rows(A)", ("A*A == I",)),
     ("rank(A+B) >= rank(hstack(A, B)) + rank(vstack(A, B)) - rank(A)", ()),
+    (INGLETON.replace("+ rank(vstack(B, C))", ""), ()),
+    (INGLETON + " + rank(C)", ()),
     ("rank(A^3)+rank(A) <= 2*rank(A^2)", ()),
     ("rank((I+G)*(I+H)*U*V) <= cols(U)-1", ()),
     ("rank(vstack(A, B)) + rank(vstack(B, C)) <= rank(vstack(A, B, C)) + rank(B)", ()),
@@ -181,8 +190,9 @@ def test_every_inequality_of_a_pool_holds_on_random_matrices(seed):
 
 def test_each_rule_named_in_the_pool_is_known_to_the_checker():
     one = identity(("n",))
-    for rule in set(RULES) - {"hypothesis", "dimension"}:
+    for rule in set(RULES) - {"hypothesis", "dimension", "ingleton"}:
         assert step(rule, one, one, one).rule == rule
+    assert step("ingleton", identity(("n", "m", "p", "q"))).rule == "ingleton"
     with pytest.raises(UnsupportedError):
         step("wishful", one)
 

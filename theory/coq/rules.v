@@ -149,6 +149,44 @@ Proof. by move=> ->; rewrite mxrank0. Qed.
 Lemma rule_transpose m n (A : 'M[F]_(m, n)) AT : A^T = AT -> (0 <= rk A - rk AT)%Z.
 Proof. by move=> <-; rewrite mxrank_tr; lia. Qed.
 
+Lemma rule_ingleton a b c d n (A : 'M[F]_(a, n)) (B : 'M_(b, n)) (C : 'M_(c, n)) (D : 'M_(d, n))
+    AB AC AD BC BD CD ABC ABD :
+  col_mx A B = AB -> col_mx A C = AC -> col_mx A D = AD -> col_mx B C = BC -> col_mx B D = BD ->
+  col_mx C D = CD -> col_mx A (col_mx B C) = ABC -> col_mx A (col_mx B D) = ABD ->
+  (0 <= rk AB + rk AC + rk AD + rk BC + rk BD - rk A - rk B - rk CD - rk ABC - rk ABD)%Z.
+Proof.
+move=> <- <- <- <- <- <- <- <-.
+have stack p q (X : 'M[F]_(p, n)) (Y : 'M_(q, n)) : \rank (col_mx X Y) = \rank (X + Y)%MS.
+  by rewrite addsmxE.
+have side p (X : 'M[F]_(p, n)) :
+    (\rank (A :&: B + X)%MS + \rank (col_mx A (col_mx B X)) <= \rank (A + X)%MS + \rank (B + X)%MS)%N.
+  rewrite -(mxrank_sum_cap (A + X)%MS (B + X)%MS) addnC; apply: leq_add; apply: mxrankS.
+    rewrite -addsmxE addsmx_sub (submx_trans (addsmxSl A X) (addsmxSl _ _)) /=.
+    rewrite -addsmxE addsmx_sub (submx_trans (addsmxSl B X) (addsmxSr _ _)) /=.
+    exact: submx_trans (addsmxSr A X) (addsmxSl _ _).
+  rewrite sub_capmx; apply/andP; split; apply: addsmxS => //.
+    exact: capmxSl.
+  exact: capmxSr.
+have inside : (\rank (A :&: B :&: C)%MS + \rank (A :&: B :&: D)%MS
+    <= \rank (A :&: B)%MS + \rank (C :&: D)%MS)%N.
+  rewrite -(mxrank_sum_cap (A :&: B :&: C)%MS (A :&: B :&: D)%MS); apply: leq_add; apply: mxrankS.
+    by rewrite addsmx_sub !capmxSl.
+  rewrite sub_capmx (submx_trans (capmxSl _ _) (capmxSr _ _)).
+  exact: submx_trans (capmxSr _ _) (capmxSr _ _).
+have le4 (x y z w : nat) :
+    (x + y <= z + w)%N -> (Z.of_nat x + Z.of_nat y <= Z.of_nat z + Z.of_nat w)%Z.
+  by rewrite -!plusE => /leP; lia.
+have eq4 (x y z w : nat) :
+    (x + y = z + w)%N -> (Z.of_nat x + Z.of_nat y = Z.of_nat z + Z.of_nat w)%Z.
+  by rewrite -!plusE; lia.
+have := le4 _ _ _ _ (side _ C); have := le4 _ _ _ _ (side _ D); have := le4 _ _ _ _ inside.
+have := eq4 _ _ _ _ (mxrank_sum_cap A B); have := eq4 _ _ _ _ (mxrank_sum_cap C D).
+have := eq4 _ _ _ _ (mxrank_sum_cap (A :&: B)%MS C).
+have := eq4 _ _ _ _ (mxrank_sum_cap (A :&: B)%MS D).
+rewrite (stack _ _ A B) (stack _ _ A C) (stack _ _ A D) (stack _ _ B C) (stack _ _ B D).
+rewrite (stack _ _ C D); lia.
+Qed.
+
 Lemma rule_positive m n (A : 'M[F]_(m, n)) : (0 <= rk A)%Z.
 Proof. exact: Zle_0_nat. Qed.
 End Rules.
