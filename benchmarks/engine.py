@@ -3,7 +3,7 @@
     python benchmarks/engine.py [NETWORK...]     the table of benchmarks/README.md
     python benchmarks/engine.py --short          a small network; exit status 1 when a ratio fails
 
-The official method (of the code published with the paper): reverse mode, one backward pass for each output element of
+The official method (the code published with the paper): reverse mode, one pass for each output of
 each tap, float32. It would take hours, so some rows of every tap are timed and multiplied by the
 number of rows. Everything is timed in the same run; only ratios are judged, never seconds.
 Random weights (seed 0), 16x16 patch in the image, every default tap, spectra included.

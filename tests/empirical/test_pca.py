@@ -47,7 +47,7 @@ def test_spectrum_against_scikit_learn() -> None:
 
 
 def test_true_rank_where_the_official_estimator_loses_it() -> None:
-    """theory: sigma_i = 2^(-i/4), 64 of them: float32 sees about half (a flaw of the official code)."""
+    """theory: sigma_i = 2^(-i/4), 64 of them: float32 sees about half (the official flaw)."""
     net = linear(2.0 ** (-torch.arange(64, dtype=torch.float64) / 4), 64)
     ours = measure(net, image(64), TAPS[1:], samples=600).taps[0]
     theirs = measure(net, image(64), TAPS[1:], samples=600, estimator="official").taps[0]
@@ -74,7 +74,7 @@ def test_saturates_at_n_minus_one_and_says_so() -> None:
 
 
 def test_counts_kinks_that_the_jacobian_does_not_have() -> None:
-    """One input, 64 ReLU kinks near it: rank 1 almost everywhere, many for PCA (a flaw of the official code)."""
+    """One input, 64 ReLU kinks near it: rank 1 almost everywhere, many for PCA (the official flaw)."""
     layer = nn.Linear(1, 64, dtype=torch.float64)
     layer.weight.data.fill_(1.0)
     layer.bias.data = torch.linspace(-2e-3, 2e-3, 64, dtype=torch.float64)
