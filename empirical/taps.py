@@ -8,7 +8,7 @@ taken from its name: one forward pass with outputs exchanged between samples sho
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,14 +127,7 @@ def separators(model: nn.Module, names: Sequence[str], input_size: Sequence[int]
 
         return exchange
 
-    modules = dict(model.named_modules())
-    handles = [modules[n].register_forward_hook(hook(k)) for k, n in enumerate(names)]
-    try:
-        with torch.no_grad():
-            last = model(x.to(device))
-    finally:
-        for handle in handles:
-            handle.remove()
+    last = hooked_pass(model, x.to(device), {n: hook(k) for k, n in enumerate(names)})
     if isinstance(last, Tensor) and len(last) == len(x):
         compare(last)
     return {n for k, n in enumerate(names) if agrees[k + 1] and k in seen}
@@ -176,14 +169,21 @@ def forward_order(model: nn.Module, x: Tensor) -> list[tuple[str, tuple[int, ...
 
         return note
 
-    handles = [m.register_forward_hook(hook(n)) for n, m in model.named_modules() if n]
+    hooked_pass(model, x, {n: hook(n) for n, _ in model.named_modules() if n})
+    return order
+
+
+def hooked_pass(
+    model: nn.Module, x: Tensor, hooks: Mapping[str, Callable[[nn.Module, Any, Any], Any]]
+) -> Any:
+    """The model's output, without gradients, while ``hooks`` (module path -> forward hook) are on."""
+    handles = [model.get_submodule(n).register_forward_hook(h) for n, h in hooks.items()]
     try:
         with torch.no_grad():
-            model(x)
+            return model(x)
     finally:
         for handle in handles:
             handle.remove()
-    return order
 
 
 def _classifier_name(model: nn.Module) -> str | None:
