@@ -6,7 +6,6 @@ Each returns a profile of records; ``empirical.jacobian`` checks the request and
 from __future__ import annotations
 
 import copy
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from empirical import exact_pass
 from empirical.blocks import Columns, Plan, plan_blocks
-from empirical.directions import Request, directions, with_random_weights
-from empirical.fields import FloatField, ModField, random_primes
+from empirical.directions import Request, directions
+from empirical.fields import FloatField
 from empirical.finite import Sketch
 from empirical.profile import Profile
 from empirical.records import Record
@@ -29,11 +29,9 @@ from empirical.spectrum import (
     relative_rank,
     stable_rank,
 )
-from empirical.tangents import Engine, Kinks, Tangent, push
+from empirical.tangents import Engine, Tangent, push
 from empirical.taps import Tap
 from theory.errors import UnsupportedError
-
-PATTERN = "proved for the recorded pattern"
 
 
 @dataclass
@@ -60,8 +58,8 @@ class Run:
         if kind in ("float32", "float64"):
             return self.floats(getattr(torch, kind))
         if kind == "exact":
-            return self.exact()
-        return self.family(kind)
+            return exact_pass.exact(self)
+        return exact_pass.family(self, kind)
 
     def sandwich(self) -> Profile:
         """Float64, exact where the network is piecewise linear, and both families."""
@@ -124,121 +122,6 @@ class Run:
         columns.finish(finish, dtype)
         notes = tuple(f"{op} went through torch.func.jvp" for op in sorted(engine.fallbacks))
         return Profile(tuple(records), spectra, engine.peak, time.perf_counter() - started, notes)
-
-    def exact(self) -> Profile:
-        """Ranks mod random primes, the structural upper bound, and whether they meet.
-
-        Once every lower bound meets its upper bound no further prime can change anything.
-        """
-        started = time.perf_counter()
-        best: dict[str, int] = {}
-        shapes: dict[str, tuple[int, ...]] = {}
-        kinks, peak = Kinks(), 0
-        bounds: dict[str, tuple[int, str]] = {}
-        seconds: dict[str, float] = {}
-        for number, prime in enumerate(random_primes(self.primes, self.seed)):
-            begun = time.perf_counter()
-            engine = Engine(ModField(prime), structural=number == 0)
-            results = self.ranks(engine, self.seed + number)
-            for tap, rank, shape, _ in results:
-                best[tap.name] = max(rank, best.get(tap.name, 0))
-                shapes[tap.name] = shape
-            if number == 0:
-                kinks = engine.kinks
-                bounds = self.upper_bounds({tap.name: active for tap, _, _, active in results})
-            peak = max(peak, engine.peak)
-            seconds[str(prime)] = round(time.perf_counter() - begun, 3)
-            if all(best[name] >= upper for name, (upper, _) in bounds.items()):
-                break
-        took = time.perf_counter() - started
-        records = []
-        for tap in self.taps:
-            rank, (upper, why) = best[tap.name], bounds[tap.name]
-            extra = {
-                "upper": upper,
-                "why": why,
-                "seconds_a_prime": seconds,
-                "pattern_certified": False,
-                "kinks": kinks.units,
-                "kinks_in_doubt": kinks.in_doubt,
-                "smallest_relative_margin": kinks.margin if np.isfinite(kinks.margin) else None,
-                "weights_as": "stored weights, batch norm folded as its float64 scale",
-            }
-            known = PATTERN if rank == upper and not kinks.in_doubt else "probable"
-            records.append(
-                self.record(
-                    tap, shapes[tap.name], "exact", rank, took, low=rank, high=upper, known=known,
-                    dtype="mod p", extra=extra,
-                )
-            )  # fmt: skip
-            records.append(
-                self.record(
-                    tap, shapes[tap.name], "structural", upper, took, known=PATTERN,
-                    dtype="structure", extra={"why": why},
-                )
-            )  # fmt: skip
-        notes = (f"{kinks.in_doubt} kinks in doubt",) if kinks.in_doubt else ()
-        return Profile(tuple(records), {}, peak, took, notes)
-
-    def upper_bounds(self, active: dict[str, int]) -> dict[str, tuple[int, str]]:
-        """Smallest structural upper bound of each tap, and which one it is.
-
-        The directions; the units of this and earlier separators that the patch reaches and the
-        recorded pattern leaves active; the audit of the architecture.
-        """
-        from empirical.facts import facts
-        from theory.audit import audit
-
-        live = torch.zeros(self.image.shape, dtype=torch.bool)
-        (y, x), p = self.request.corner, self.request.patch
-        live[:, y : y + p if p else None, x : x + p if p else None] = True
-        names = [tap.name for tap in self.taps if tap.separator]
-        found = facts(self.model, tuple(self.image.shape), image=self.image, live=live, taps=names)
-        audited = {
-            bound.tap: bound.upper
-            for bound in audit(found, self.image.numel(), self.request.directions)
-        }
-        best = (self.request.directions, f"{self.request.directions} directions")
-        bounds = {}
-        by_name = {tap.name: tap for tap in self.taps}
-        for tap in (by_name[name] for name in active):  # in the order of the pass
-            here = min(best, (active[tap.name], f"{active[tap.name]} active units at {tap.name}"))
-            upper = audited.get(tap.name)
-            if tap.separator and isinstance(upper, int):
-                here = min(here, (upper, f"structural audit at {tap.name}"))
-            if tap.separator:
-                best = here
-            bounds[tap.name] = here
-        return bounds
-
-    def family(self, kind: str) -> Profile:
-        """The maximum over draws of a family's rank."""
-        started = time.perf_counter()
-        best: dict[str, tuple[int, tuple[int, ...]]] = {}
-        primes = random_primes(self.primes, self.seed)
-        peak, used = 0, []
-        for number, prime in enumerate(primes):
-            draw = self.seed * 7919 + number
-            engine = Engine(ModField(prime), family=True, seed=draw)
-            model = None
-            if kind == "architecture":
-                model = with_random_weights(self.model, draw).to(self.device)
-            for tap, rank, shape, _ in self.ranks(engine, draw, model):
-                best[tap.name] = (max(rank, best.get(tap.name, (-1, shape))[0]), shape)
-            peak = max(peak, engine.peak)
-            used.append(prime)
-            if all(r >= min(self.request.directions, math.prod(s)) for r, s in best.values()):
-                break  # no draw can exceed the directions or the width
-        notion = "family(weights)" if kind == "family" else "architecture"
-        took = time.perf_counter() - started
-        records = tuple(
-            self.record(
-                tap, best[tap.name][1], notion, best[tap.name][0], took, known="probable",
-                dtype="mod p", extra={"primes": used},
-            )
-            for tap in self.taps
-        )  # fmt: skip
-        return Profile(records, {}, peak, took)
 
     def ranks(
         self, engine: Engine, seed: int, model: nn.Module | None = None
