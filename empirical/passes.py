@@ -140,6 +140,7 @@ class Run:
                 sketches[tap.name].add(x, part)
 
             self.push(engine, part, read, model)
+            engine.structural = False  # every block sees the whole patch: once is enough
         out = []
         by_name = {tap.name: tap for tap in self.taps}
         for name in found:  # in the order in which they were reached

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from empirical.fields import Field, FloatField, ModField
+from empirical.pattern import Choice
 from theory.errors import InputError, UnsupportedError
 
 Rule = Callable[..., Any]
@@ -48,11 +49,13 @@ class Kinks:
         units: kinks seen by units with a structurally non-zero tangent.
         in_doubt: how many of them stand exactly at a kink.
         margin: smallest relative distance from a kink among the others.
+        choices: the pattern itself, in the order of the pass.
     """
 
     units: int = 0
     in_doubt: int = 0
     margin: float = float("inf")
+    choices: list[Choice] = dataclasses.field(default_factory=list)
 
     def note(self, distance: Tensor, scale: float) -> None:
         """Add the distances from the kink of the units that matter (a flat tensor)."""

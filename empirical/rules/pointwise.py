@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from empirical.fields import FloatField, ModField
+from empirical.pattern import Choice
 from empirical.rules.boxes import broadcast, ones_support, scaled, unite
 from empirical.rules.views import constant_primal
 from empirical.tangents import Engine, Tangent, rule
@@ -212,6 +213,9 @@ def piecewise(
         scale = float(x.primal.abs().max())
         for kink in kinks:
             engine.kinks.note((mattering - kink).abs(), scale)
+        engine.kinks.choices.append(
+            Choice(str(func), engine.where(), support, kinks, slope, slopes)
+        )
         support = support & (slopes != 0)
     binary = bool(((slopes == 0) | (slopes == 1)).all())
     if binary:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from empirical.fields import ModField
+from empirical.pattern import Choice
 from empirical.rules.boxes import scaled
 from empirical.rules.conv import padded, reach
 from empirical.tangents import Engine, Tangent, rule
@@ -57,6 +58,7 @@ def max_pool(
     if x.support is not None:
         support = x.support.flatten(2).gather(2, winners.flatten(2)).reshape(value.shape)
         _note_ties(engine, x, value, k, s, p, d)
+        engine.kinks.choices.append(Choice(str(func), engine.where(), x.support, winners=winners))
     return engine.wrap(value, out, (0, 0, ys.start, xs.start), support), winners
 
 
