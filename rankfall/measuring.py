@@ -65,10 +65,13 @@ class Asked:
 
         if self.device.startswith("cuda") and not torch.cuda.is_available():
             raise InputError("--device cuda: torch sees no CUDA device here; use --device cpu")
-        return load(
+        loaded = load(
             self.model, checkpoint=self.checkpoint, random_weights=self.random_weights,
             seed=self.seed,
         )  # fmt: skip
+        for note in loaded.notes:
+            click.echo(f"{loaded.name}: {note}", err=True)
+        return loaded
 
     def features(self, loaded: LoadedModel) -> tuple[Features, Any, Subject]:
         """(features, labels, subject) of the labelled images, in one pass."""

@@ -78,6 +78,8 @@ def command(
         "device": _device(device),
     }
     loaded = load(model, checkpoint=checkpoint, random_weights=random_weights, seed=seed)
+    for note in loaded.notes:
+        click.echo(f"{loaded.name}: {note}", err=True)
     if options["taps"] is None:
         options["taps"] = loaded.taps
     line = f"measure jacobian {model} --field {field} --patch {patch} --background {background}"

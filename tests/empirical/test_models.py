@@ -1,15 +1,18 @@
 """Loading proves itself on photographs, refuses what does not fit, and taps what separates."""
 
+import copy
 import pickle
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from empirical import digits, models
+from empirical import checkpoints, digits, models
+from empirical.checkpoints import fit_in_order
 from empirical.images import embedded, preprocess
-from empirical.models import LoadedModel, fit_in_order, load
+from empirical.models import LoadedModel, load
 from empirical.taps import default_taps, named_taps
 from theory.errors import InputError
 
@@ -96,6 +99,235 @@ def test_checkpoint_that_does_not_fit(tmp_path: Path, state: dict[str, Tensor]) 
     refused({k: v for k, v in state.items() if k != key}, repr(key), str(shape), "missing")
     refused(state | {"extra": torch.zeros(7)}, "'extra'", "(7,)")
     refused(state | {key: torch.full(shape, float("nan"))}, key, "NaN or infinite")
+
+
+def test_renamed_keys_are_reported(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    want = models.weights_hash(state)
+    wrong = {k: v + 1 if v.is_floating_point() else v for k, v in state.items()}
+    compiled = {f"module._orig_mod.{k}": v for k, v in state.items()}
+    cases: dict[str, tuple[object, list[str]]] = {
+        "plain": (state, []),
+        "wrapped": ({"epoch": 3, "state_dict": state}, ["its entry 'state_dict'"]),
+        "compiled": (
+            {"model": compiled},
+            ["its entry 'model'", "keys renamed: module.*", "keys renamed: _orig_mod.*"],
+        ),
+        # averaged weights are taken before the raw ones, as timm does
+        "averaged": ({"state_dict": wrong, "state_dict_ema": state}, ["'state_dict_ema'"]),
+        "nested": ({"model": {"state_dict": state}}, ["'model'", "'state_dict'"]),
+    }
+    for name, (saved, words) in cases.items():
+        torch.save(saved, tmp_path / f"{name}.pth")
+        loaded = load("digits-resmlp", checkpoint=tmp_path / f"{name}.pth")
+        assert loaded.weights == want, name
+        assert len(loaded.notes) == len(words), loaded.notes
+        for note, word in zip(loaded.notes, words, strict=True):
+            assert word in note
+            assert note in loaded.source  # and so in every run folder
+
+
+def test_keys_of_the_original_repository_go_through_timms_filter(tmp_path: Path) -> None:
+    """ResMLP's authors number their layers otherwise; timm's own filter knows."""
+    import timm
+
+    own = timm.create_model("resmlp_12_224", num_classes=3).state_dict()
+    foreign = {
+        k.replace("stem.", "patch_embed.")
+        .replace("linear_tokens", "attn").replace("mlp_channels", "mlp")
+        .replace("ls1", "gamma_1").replace("ls2", "gamma_2"): v
+        for k, v in own.items()
+    }  # fmt: skip
+    assert set(foreign) != set(own)
+    model = timm.create_model("resmlp_12_224", num_classes=3)
+    torch.save(foreign, tmp_path / "x.pth")
+    notes = checkpoints.load_into(model, tmp_path / "x.pth")
+    assert any("renamed by timm's filter: patch_embed.proj.weight -> stem.proj" in n for n in notes)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value.flatten(), own[key].flatten()), key
+
+
+def test_everything_that_does_not_fit_is_listed(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    keys = list(state)
+    renamed = {("wrong." + k if k in keys[:7] else k): v for k, v in state.items()}
+    torch.save(renamed, tmp_path / "x.pth")
+    with pytest.raises(InputError) as caught:
+        load("digits-resmlp", checkpoint=tmp_path / "x.pth")
+    text = str(caught.value)
+    assert "7 keys are missing" in text
+    assert "7 keys have no place" in text
+    assert "and 2 more" in text  # five of each are shown
+    assert f"'wrong.{keys[0]}'" in text
+
+
+def small_torchvision() -> nn.Module:
+    from torchvision.models.resnet import BasicBlock, ResNet
+
+    torch.manual_seed(0)
+    return ResNet(BasicBlock, [1, 1, 1, 1], num_classes=7)
+
+
+class Answer(dict):  # type: ignore[type-arg]
+    """What Hugging Face's ModelOutput is: a mapping whose entries are attributes too."""
+
+    __getattr__ = dict.__getitem__
+
+
+class Renamed(nn.Module):
+    """A Hugging Face image model's interface: pixel_values in, a ModelOutput out."""
+
+    main_input_name = "pixel_values"
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed = nn.Conv2d(3, width, 4, stride=4)
+        self.layer = nn.ModuleList(Residual(width) for _ in range(3))
+        self.classifier = nn.Linear(width, 5)
+        self.config = type(
+            "Config",
+            (),
+            {"image_size": 16, "num_channels": 3, "id2label": dict(enumerate("abcde"))},
+        )
+
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None) -> Answer:
+        hidden = self.embed(pixel_values)
+        for layer in self.layer:
+            hidden = layer(hidden)
+        return Answer(loss=None, logits=self.classifier(hidden.mean((2, 3))))
+
+
+class Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inside = nn.Sequential(
+            nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width)),
+            nn.ReLU(),
+            nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width)),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.inside(x)
+
+
+def no_logits() -> nn.Module:
+    class Tuples(Renamed):
+        def forward(self, pixel_values: Tensor, labels: Tensor | None = None) -> Answer:
+            return Answer(features=pixel_values)
+
+    return Tuples()
+
+
+def fails() -> nn.Module:
+    raise RuntimeError("weights are elsewhere")
+
+
+def no_network() -> int:
+    return 3
+
+
+HERE = __name__
+
+
+def test_a_torchvision_network_by_its_callable() -> None:
+    from empirical.jacobian import jacobian_profile
+
+    loaded = load(f"{HERE}:small_torchvision")
+    assert [t.kind for t in loaded.taps] == ["stem", *["block"] * 4, "logits"]
+    assert loaded.input_size == (3, 224, 224)
+    assert loaded.classes is None
+    assert "assumed" in loaded.notes[0]
+    image = torch.randn(3, 64, 64, generator=torch.Generator().manual_seed(0)).double()
+    profile = jacobian_profile(loaded.model, image, patch=2, taps=loaded.taps[-1:])
+    values = profile.spectra[loaded.taps[-1].name]
+    twin = copy.deepcopy(loaded.model).double()
+
+    def logits_of(pixels: Tensor) -> Tensor:
+        x = image.clone()
+        x[:, 31:33, 31:33] = pixels
+        return twin(x[None])[0]  # type: ignore[no-any-return]
+
+    whole = torch.autograd.functional.jacobian(logits_of, image[:, 31:33, 31:33])
+    oracle = torch.linalg.svdvals(whole.reshape(7, -1))
+    torch.testing.assert_close(torch.as_tensor(values)[:7], oracle, rtol=1e-9, atol=1e-12)
+
+
+def test_a_hugging_face_interface_is_wrapped() -> None:
+    loaded = load(f"{HERE}:Renamed")
+    x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(loaded.model(x), Renamed().eval()(x)["logits"])
+    assert loaded.input_size == (3, 16, 16)
+    assert loaded.classes == tuple("abcde")
+    # blocks are what separates: neither the stage list nor the halves of a branch
+    assert [(t.name, t.kind, t.separator) for t in loaded.taps] == [
+        ("network.embed", "stem", True),
+        *[(f"network.layer.{i}", "block", True) for i in range(3)],
+        ("network.classifier", "logits", True),
+    ]
+    control = load(f"{HERE}:Renamed", random_weights=True, seed=3)
+    assert control.weights != loaded.weights
+    assert control.weights == load(f"{HERE}:Renamed", random_weights=True, seed=3).weights
+
+
+def test_hugging_face_itself() -> None:
+    transformers = pytest.importorskip(
+        "transformers", reason="transformers is an outside check, not a dependency"
+    )
+    config = transformers.ViTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        image_size=16, patch_size=4, num_labels=6, attn_implementation="eager",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    network = transformers.ViTForImageClassification(config).eval()
+    loaded = models.from_module(network, name="hf-vit")
+    x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(loaded.model(x), network(pixel_values=x).logits)
+    assert [t.kind for t in loaded.taps] == ["stem", "block", "block", "logits"]
+    assert all(t.separator for t in loaded.taps)
+    from empirical.jacobian import jacobian_profile
+
+    profile = jacobian_profile(
+        loaded.model, x[0].double(), patch=2, taps=loaded.taps[-1:], name="hf-vit"
+    )
+    # 12 directions through 6 logits: at most 6, and softmax attention keeps all of them
+    assert profile.value(loaded.taps[-1].name, "relative(0.001)") == 6
+
+
+def test_a_file_by_its_path(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(f"from {HERE} import Renamed as build\n")
+    assert load(f"{tmp_path / 'mine.py'}:build").weights == load(f"{HERE}:Renamed").weights
+
+
+def test_the_working_directory_is_searched_and_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "beside_me.py").write_text(f"from {HERE} import Renamed as build\n")
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    load("beside_me:build")
+    assert sys.path == before
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("no_such_package.models:net", "cannot import no_such_package.models"),
+        (f"{HERE}:absent", "has no 'absent'"),
+        (f"{HERE}:HERE", "is a str, not a function"),
+        (f"{HERE}:fails", "RuntimeError: weights are elsewhere"),
+        (f"{HERE}:no_network", "returned a int, not an nn.Module"),
+        (f"{HERE}:no_logits", "Answer without logits"),
+        ("absent.py:net", "no file at absent.py"),
+    ],
+)
+def test_callables_that_are_no_network(name: str, words: str) -> None:
+    with pytest.raises(InputError, match=words.replace(".", r"\.")):
+        load(name)
+
+
+def test_a_name_is_not_imported_unless_it_says_so(tmp_path: Path) -> None:
+    """A module name alone is a model name that does not exist; nothing is run."""
+    with pytest.raises(InputError, match="no model is called"):
+        load(HERE)
 
 
 def test_checkpoint_that_is_no_state_dict(tmp_path: Path) -> None:
