@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from empirical.checkpoints import weights_hash
 from empirical.directions import Request
 from empirical.images import pixel_hash
-from empirical.models import weights_hash
 from empirical.passes import Run
 from empirical.profile import Profile
 from empirical.taps import Tap, default_taps, named_taps
