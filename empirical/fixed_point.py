@@ -222,7 +222,8 @@ def scale(x: Fixed, factor: Tensor, bottom: int) -> Fixed:
 
 def divide(x: Fixed, divisor: Tensor, bottom: int) -> Fixed:
     """Entry by entry by positive integers below 2^31 (a tensor that broadcasts), by long division."""
-    assert float(divisor.min()) >= 1 and float(divisor.max()) < 2.0**31
+    assert float(divisor.min()) >= 1
+    assert float(divisor.max()) < 2.0**31
     total = Sum()
     rest = torch.zeros_like(x.digits[0])
     places = range(x.low + len(x.digits) - 1, min(bottom - 1, x.low - 1) - 1, -1)

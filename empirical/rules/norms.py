@@ -37,15 +37,21 @@ def batch_norm(
     training = rest[0] if len(rest) == 3 else False
     if training:
         raise InputError(f"batch norm in training mode at {engine.where()!r}; call model.eval()")
-    eps = rest[-1]
+    scale, shift = folded(weight, bias, mean, var, rest[-1], x.primal.ndim)
+    out = x * scale + shift
+    empty = scale.new_empty(0)
+    return out, empty, empty
+
+
+def folded(
+    weight: Any, bias: Any, mean: Tensor, var: Tensor, eps: float, ndim: int
+) -> tuple[Tensor, Tensor]:
+    """Scale and shift of a batch norm; in float64 they define the network that is measured."""
     scale = 1 / torch.sqrt(var + eps)
     if weight is not None:
         scale = scale * weight
     shift = -mean * scale if bias is None else bias - mean * scale
-    n = x.primal.ndim
-    out = x * _channels(scale, n) + _channels(shift, n)
-    empty = scale.new_empty(0)
-    return out, empty, empty
+    return _channels(scale, ndim), _channels(shift, ndim)
 
 
 @rule(aten.native_layer_norm.default)

@@ -126,11 +126,7 @@ def avg_pool(
     s = _pair(stride) if stride else k
     value = func(x.primal.contiguous(), k, s, p, ceil, include_pad, divisor)
     b, c, h, w = x.primal.shape
-    ones = torch.ones(1, 1, h, w, dtype=torch.float64)
-    # the divisor of each window: read off from a pool of ones
-    inside = nn.functional.avg_pool2d(ones, k, s, p, ceil, include_pad, divisor)
-    counts = nn.functional.avg_pool2d(ones, k, s, p, ceil, True, 1)
-    sizes = (counts / inside).round().to(x.primal.device)
+    sizes = divisors(h, w, k, s, p, ceil, include_pad, divisor).to(x.primal.device)
     field = engine.field
     factor = field.inverse(sizes) if isinstance(field, ModField) else (1 / sizes).to(field.dtype)
     data, offset = x.data_, x.offset
@@ -151,6 +147,16 @@ def avg_pool(
             > 0
         )
     return engine.wrap(primal, out, corner, support)
+
+
+def divisors(
+    h: int, w: int, k: Any, s: Any, p: Any, ceil: bool, include_pad: bool, divisor: int | None
+) -> Tensor:
+    """What an average pool divides each window's sum by, [1, 1, rows, columns], from ones."""
+    ones = torch.ones(1, 1, h, w, dtype=torch.float64)
+    inside = nn.functional.avg_pool2d(ones, k, s, p, ceil, include_pad, divisor)
+    counts = nn.functional.avg_pool2d(ones, k, s, p, ceil, True, 1)
+    return (counts / inside).round()
 
 
 def _sums(

@@ -1,0 +1,378 @@
+"""The operations of piecewise-linear networks in fixed point, each with its share of the bound.
+
+Linear operations with stored coefficients multiply the bound by their largest row sum of absolute
+values; ReLU and its like, max and average pools are 1-Lipschitz in the maximum norm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from empirical.fixed_point import (
+    BASE,
+    LONGEST,
+    Fixed,
+    Linear,
+    Sum,
+    add,
+    apply,
+    divide,
+    negative,
+    scale,
+    trimmed,
+)
+from empirical.rounding import Rounded, Session, rule
+from empirical.rules.norms import folded
+from empirical.rules.pool import _pair, divisors
+
+aten = torch.ops.aten
+
+
+@rule(
+    aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.permute.default,
+    aten.transpose.int, aten.t.default, aten.unsqueeze.default, aten.squeeze.dim,
+    aten.squeeze.dims, aten.squeeze.default, aten.expand.default, aten.clone.default,
+    aten.detach.default, aten.alias.default, aten.contiguous.default, aten.slice.Tensor,
+    aten.select.int, aten.flip.default, aten.roll.default, aten.index_select.default,
+    aten.repeat.default, aten.reflection_pad2d.default, aten.replication_pad2d.default,
+    aten.upsample_nearest2d.default, aten.lift_fresh.default,
+)  # fmt: skip
+def moved(session: Session, func: Any, x: Rounded, *args: Any, **kwargs: Any) -> Fixed:
+    """Entries moved, repeated or left out."""
+    views = (aten.view.default, aten._unsafe_view.default)
+    if func in views:
+        return x.fixed.each(lambda d: d.reshape(*args))
+    return x.fixed.each(lambda d: func(d, *args, **kwargs))
+
+
+@rule(
+    aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.unbind.int,
+    aten.unsafe_split.Tensor,
+)  # fmt: skip
+def pieces(session: Session, func: Any, x: Rounded, *args: Any) -> list[Fixed]:
+    """Pieces along a dimension."""
+    parts = [func(d, *args) for d in x.fixed.digits]
+    return [Fixed(p, x.fixed.low, x.fixed.error) for p in zip(*parts, strict=True)]
+
+
+@rule(aten._to_copy.default)
+def cast(session: Session, func: Any, x: Rounded, **kwargs: Any) -> Fixed:
+    """A cast between float types: the digits stay, as the engine's primal does."""
+    if not kwargs.get("dtype", torch.float64).is_floating_point:
+        raise session.refuse(func, "a cast to integers")
+    return x.fixed
+
+
+@rule(aten.cat.default)
+def cat(session: Session, func: Any, tensors: Sequence[Tensor], dim: int = 0) -> Fixed:
+    """Concatenate: digits of the same place side by side."""
+    tensors = [t for t in tensors if tuple(t.shape) != (0,)]
+    like = tensors[0]
+    parts = [t.fixed if isinstance(t, Rounded) else session.constant(t, like) for t in tensors]
+    places = range(min(p.low for p in parts), max(p.low + len(p.digits) for p in parts))
+    digits = {}
+    for k in places:
+        row = [
+            p.digits[k - p.low] if 0 <= k - p.low < len(p.digits) else torch.zeros_like(p.digits[0])
+            for p in parts
+        ]
+        digits[k] = torch.cat(row, dim)
+    return trimmed(digits, digits[places[0]], max(p.error for p in parts))
+
+
+@rule(aten.stack.default)
+def stack(session: Session, func: Any, tensors: Sequence[Tensor], dim: int = 0) -> Any:
+    """Stack along a new dimension."""
+    return torch.cat([t.unsqueeze(dim) for t in tensors], dim)
+
+
+@rule(aten.constant_pad_nd.default)
+def pad(session: Session, func: Any, x: Rounded, pads: Sequence[int], value: float = 0) -> Fixed:
+    """Pad with zeros."""
+    if value != 0:
+        raise session.refuse(func, f"padding with {value}")
+    return x.fixed.each(lambda d: func(d, pads, 0))
+
+
+@rule(aten.convolution.default)
+def convolution(
+    session: Session, func: Any, x: Rounded, weight: Tensor, bias: Tensor | None,
+    stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], transposed: bool,
+    output_padding: Sequence[int], groups: int,
+) -> Fixed:  # fmt: skip
+    """im2col of a digit, then one exact product with each digit of the weights."""
+    if not isinstance(x, Rounded) or transposed or x.ndim != 4 or isinstance(weight, Rounded):
+        raise session.refuse(func, "only 2-d convolutions with stored weights")
+    o, inner, kh, kw = weight.shape
+    sizes = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, p, d, k, s in zip(x.shape[2:], padding, dilation, (kh, kw), stride, strict=True)
+    ]
+
+    geometry = tuple(dilation), tuple(padding), tuple(stride)
+
+    def prepare(digit: Tensor) -> Tensor:
+        columns = nn.functional.unfold(digit, (kh, kw), *geometry)
+        return columns.reshape(digit.shape[0], groups, inner * kh * kw, -1)
+
+    def multiply(columns: Tensor, w: Tensor) -> list[Tensor]:
+        rows = w.reshape(groups, o // groups, -1)
+        return [part.reshape(columns.shape[0], o, *sizes) for part in _products(rows, columns)]
+
+    linear = Linear(prepare, multiply, lambda a: float(a.flatten(1).sum(1).max()))
+    out = apply(x.fixed, weight, session.bottom, linear)
+    if bias is None:
+        return out
+    return add(out, session.constant(bias.reshape(1, -1, 1, 1), bias), session.bottom)
+
+
+def _products(a: Tensor, b: Tensor) -> list[Tensor]:
+    """``a @ b`` in pieces of the inner sum that float64 adds up exactly."""
+    return [
+        a[..., k : k + LONGEST] @ b[..., k : k + LONGEST, :] for k in range(0, a.shape[-1], LONGEST)
+    ]
+
+
+@rule(aten.mm.default, aten.bmm.default)
+def matmul(session: Session, func: Any, a: Tensor, b: Tensor) -> Fixed:
+    """A product with one stored factor."""
+    if isinstance(a, Rounded) and isinstance(b, Rounded):
+        raise session.refuse(func, "a product of two values that depend on the input")
+    if isinstance(a, Rounded):
+        right = Linear(lambda d: d, lambda d, w: _products(d, w), lambda w: float(w.sum(-2).max()))
+        return apply(a.fixed, b, session.bottom, right)
+    assert isinstance(b, Rounded)
+    left = Linear(lambda d: d, lambda d, w: _products(w, d), lambda w: float(w.sum(-1).max()))
+    return apply(b.fixed, a, session.bottom, left)
+
+
+@rule(aten.addmm.default, aten.baddbmm.default)
+def addmm(session: Session, func: Any, bias: Tensor, a: Tensor, b: Tensor, **scales: Any) -> Any:
+    """``bias + a @ b``."""
+    if any(value != 1 for value in scales.values()):
+        raise session.refuse(func, "alpha or beta other than 1")
+    return bias + (aten.mm.default if func is aten.addmm.default else aten.bmm.default)(a, b)
+
+
+@rule(aten.add.Tensor, aten.add.Scalar, aten.sub.Tensor, aten.sub.Scalar)
+def plus(session: Session, func: Any, a: Any, b: Any, alpha: Any = 1) -> Fixed:
+    """``a + alpha b`` and ``a - alpha b``."""
+    if alpha not in (1, -1):
+        raise session.refuse(func, f"alpha = {alpha}")
+    like = a if isinstance(a, Tensor) else b
+    x, y = (t.fixed if isinstance(t, Rounded) else session.constant(t, like) for t in (a, b))
+    minus = (func in (aten.sub.Tensor, aten.sub.Scalar)) != (alpha == -1)
+    return add(x, negative(y) if minus else y, session.bottom)
+
+
+@rule(aten.rsub.Scalar, aten.rsub.Tensor)
+def rsub(session: Session, func: Any, a: Any, b: Any, alpha: Any = 1) -> Fixed:
+    """``b - alpha a``."""
+    return plus(session, aten.sub.Tensor, b, a, alpha)  # type: ignore[no-any-return]
+
+
+@rule(aten.neg.default)
+def neg(session: Session, func: Any, x: Rounded) -> Fixed:
+    """``-x``."""
+    return negative(x.fixed)
+
+
+@rule(aten.mul.Tensor, aten.mul.Scalar)
+def times(session: Session, func: Any, a: Any, b: Any) -> Fixed:
+    """A product with a stored tensor or number."""
+    if isinstance(a, Rounded) and isinstance(b, Rounded):
+        raise session.refuse(func, "a product of two values that depend on the input")
+    x, factor = (a, b) if isinstance(a, Rounded) else (b, a)
+    return scale(x.fixed, torch.as_tensor(factor, dtype=torch.float64), session.bottom)
+
+
+@rule(aten.div.Tensor, aten.div.Scalar)
+def over(session: Session, func: Any, a: Any, b: Any) -> Fixed:
+    """A quotient by a stored number: the fraction that it is."""
+    if not isinstance(a, Rounded) or isinstance(b, Rounded) or (
+        isinstance(b, Tensor) and b.numel() != 1
+    ):  # fmt: skip
+        raise session.refuse(func, "only quotients by one stored number")
+    numerator, denominator = float(b).as_integer_ratio()
+    if not 0 < abs(numerator) < 2**31:
+        raise session.refuse(func, f"a quotient by {float(b)!r}")
+    factor = denominator if numerator > 0 else -denominator
+    x = scale(a.fixed, torch.tensor(float(factor), dtype=torch.float64), session.bottom)
+    return divide(x, torch.tensor(float(abs(numerator)), dtype=torch.float64), session.bottom)
+
+
+@rule(
+    aten.native_batch_norm.default, aten._native_batch_norm_legit_no_training.default,
+    aten.cudnn_batch_norm.default, aten._batch_norm_no_update.default,
+)  # fmt: skip
+def batch_norm(
+    session: Session, func: Any, x: Rounded, weight: Any, bias: Any, mean: Tensor, var: Tensor,
+    *rest: Any,
+) -> tuple[Any, ...]:  # fmt: skip
+    """The float64 scale and shift that the engine differentiates, stored numbers like any other."""
+    factor, shift = folded(weight, bias, mean, var, rest[-1], x.ndim)
+    out = scale(x.fixed, factor, session.bottom)
+    empty = mean.new_empty(0)
+    return add(out, session.constant(shift, shift), session.bottom), empty, empty
+
+
+@rule(aten.sum.dim_IntList, aten.mean.dim, aten.sum.default, aten.mean.default)
+def reduction(
+    session: Session, func: Any, x: Rounded, dims: Any = None, keepdim: bool = False, **_: Any
+) -> Fixed:
+    """Sum or mean over dimensions; the mean is the exact fraction of the sum."""
+    chosen = range(x.ndim) if dims is None else [dims] if isinstance(dims, int) else dims
+    drop = sorted({d % x.ndim for d in chosen}) or list(range(x.ndim))
+    count = 1
+    for d in drop:
+        count *= x.shape[d]
+    total = Sum()
+    for k, digit in enumerate(x.fixed.digits):
+        total.add(x.fixed.low + k, digit.sum(drop, keepdim=keepdim), count * BASE / 2)
+    out = total.finish(session.bottom, x.fixed.error * count)
+    if func in (aten.sum.dim_IntList, aten.sum.default):
+        return out
+    return divide(out, torch.tensor(float(count), dtype=torch.float64), session.bottom)
+
+
+@rule(aten.avg_pool2d.default)
+def avg_pool(
+    session: Session, func: Any, x: Rounded, kernel: Any, stride: Any = (), padding: Any = 0,
+    ceil: bool = False, include_pad: bool = True, divisor: int | None = None,
+) -> Fixed:  # fmt: skip
+    """Window sums of digits are integers; each is divided by its window's size."""
+    k, p = _pair(kernel), _pair(padding)
+    s = _pair(stride) if stride else k
+    total = Sum()
+    for place, digit in enumerate(x.fixed.digits):
+        sums = nn.functional.avg_pool2d(digit, k, s, p, ceil, True, 1)
+        total.add(x.fixed.low + place, sums, k[0] * k[1] * BASE / 2)
+    sizes = divisors(x.shape[2], x.shape[3], k, s, p, ceil, include_pad, divisor)
+    out = total.finish(session.bottom, x.fixed.error * k[0] * k[1])
+    return divide(out, sizes, session.bottom)
+
+
+@rule(aten._adaptive_avg_pool2d.default)
+def adaptive_avg_pool(session: Session, func: Any, x: Rounded, size: Sequence[int]) -> Any:
+    """Means of means over the rows and columns of each cell."""
+    out: Any = x
+    for dim, count in ((-2, size[0]), (-1, size[1])):
+        n = out.shape[dim]
+        cells = [(i * n // count, -(-(i + 1) * n // count)) for i in range(count)]
+        out = torch.stack([aten.slice.Tensor(out, dim, a, b).mean(dim) for a, b in cells], dim)
+    return out
+
+
+def clip(session: Session, x: Fixed, low: Any, high: Any) -> Fixed:
+    """``min(max(x, low), high)``: 1-Lipschitz."""
+    like = x.digits[0]
+    for bound, below in ((low, True), (high, False)):
+        if bound is None:
+            continue
+        end = session.constant(bound, like)
+        end = end.each(lambda d: d.expand(like.shape))
+        gap = add(x, negative(end), session.bottom).approximate()
+        x = x.where(gap > 0 if below else gap < 0, end)
+    return x
+
+
+@rule(aten.relu.default)
+def relu(session: Session, func: Any, x: Rounded) -> Fixed:
+    """Side of 0."""
+    session.scalar(x.fixed)
+    mask = (x.fixed.approximate() > 0).to(torch.float64)
+    return x.fixed.each(lambda d: d * mask)
+
+
+@rule(aten.hardtanh.default, aten.relu6.default, aten.clamp.default, aten.clamp_min.default)
+def hardtanh(session: Session, func: Any, x: Rounded, *ends: Any) -> Fixed:
+    """Sides of both ends."""
+    session.scalar(x.fixed)
+    usual = {aten.hardtanh.default: (-1.0, 1.0), aten.relu6.default: (0.0, 6.0)}
+    defaults: tuple[Any, ...] = usual.get(func, (None, None))
+    low, high = (*ends, *defaults[len(ends) :])
+    return clip(session, x.fixed, low, high)
+
+
+@rule(aten.clamp_max.default)
+def clamp_max(session: Session, func: Any, x: Rounded, high: Any) -> Fixed:
+    """Side of the upper end."""
+    session.scalar(x.fixed)
+    return clip(session, x.fixed, None, high)
+
+
+@rule(aten.leaky_relu.default)
+def leaky_relu(session: Session, func: Any, x: Rounded, slope: float = 0.01) -> Fixed:
+    """Side of 0; the stored slope below it."""
+    session.scalar(x.fixed)
+    small = scale(x.fixed, torch.tensor(slope, dtype=torch.float64), session.bottom)
+    return x.fixed.where(x.fixed.approximate() > 0, small)
+
+
+@rule(aten.abs.default)
+def absolute(session: Session, func: Any, x: Rounded) -> Fixed:
+    """Side of 0."""
+    session.scalar(x.fixed)
+    sign = torch.where(x.fixed.approximate() < 0, -1.0, 1.0).to(torch.float64)
+    return x.fixed.each(lambda d: d * sign)
+
+
+@rule(aten.max_pool2d_with_indices.default)
+def max_pool(
+    session: Session, func: Any, x: Rounded, kernel: Any, stride: Any = (), padding: Any = 0,
+    dilation: Any = 1, ceil: bool = False,
+) -> tuple[Any, None]:  # fmt: skip
+    """The recorded winner against every other place of its window.
+
+    Which place wins matters where the winner or the other can carry a tangent (theory.md 5.1).
+    """
+    k, p, d = _pair(kernel), _pair(padding), _pair(dilation)
+    s = _pair(stride) if stride else k
+    choice = session.choice(x.shape)
+    assert choice.winners is not None
+    h, w = x.shape[2:]
+    won = choice.winners.flatten(2)
+    shape = choice.winners.shape
+    live = choice.support.flatten(2)
+    winner = _gathered(x.fixed, won)
+    winner_live = live.gather(2, won)
+    out, doubt = winner, torch.zeros_like(winner_live)
+    wrong, units = torch.zeros_like(winner_live), 0
+    rows = torch.arange(shape[2], device=won.device) * s[0] - p[0]
+    columns = torch.arange(shape[3], device=won.device) * s[1] - p[1]
+    for i in range(k[0]):
+        for j in range(k[1]):
+            y, z = (rows + i * d[0])[:, None], (columns + j * d[1])[None, :]
+            inside = ((y >= 0) & (y < h) & (z >= 0) & (z < w)).flatten()
+            place = (y.clamp(0, h - 1) * w + z.clamp(0, w - 1)).flatten().expand_as(won)
+            other = _gathered(x.fixed, place)
+            lead = add(winner, negative(other), session.bottom)
+            valid = inside.expand_as(won) & (place != won)
+            matters = valid & (winner_live | live.gather(2, place))
+            gap = lead.approximate()
+            ahead, near = session.decide(gap[matters], 2 * x.fixed.error)
+            units += int(matters.sum())
+            doubt[matters] |= near
+            wrong[matters] |= ~ahead & ~near
+            better = add(other, negative(out), session.bottom).approximate() > 0
+            out = other.where(better & valid, out)
+    session.settle(units, int(doubt.sum()), int((wrong & ~doubt).sum()))
+    return out.each(lambda t: t.reshape(shape)), None
+
+
+def _gathered(x: Fixed, place: Tensor) -> Fixed:
+    return x.each(lambda t: t.flatten(2).gather(2, place))
+
+
+@rule(
+    aten.zeros_like.default, aten.ones_like.default, aten.empty_like.default,
+    aten.new_zeros.default, aten.new_ones.default, aten.new_full.default, aten.new_empty.default,
+    aten.full_like.default,
+)  # fmt: skip
+def factory(session: Session, func: Any, x: Rounded, *args: Any, **kwargs: Any) -> Tensor:
+    """New plain tensors shaped like x."""
+    return func(x.fixed.digits[0], *args, **kwargs)  # type: ignore[no-any-return]
