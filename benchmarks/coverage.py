@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from empirical.fields import FloatField, ModField, random_primes
 from empirical.models import load
-from empirical.tangents import Engine, push
+from empirical.push import push
+from empirical.tangents import Engine
 from empirical.taps import forward_order
 from theory.errors import InputError, UnsupportedError
 

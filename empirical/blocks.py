@@ -6,6 +6,8 @@ wait on disk, and the spectrum reads them back in strips of rows, so memory stay
 
 from __future__ import annotations
 
+import itertools
+import resource
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,40 +18,44 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from empirical.chunks import Costs
+from empirical.runs import peak_bytes
 from empirical.spectrum import Spectrum, from_triangle, triangle
 from empirical.tangents import Tangent
 from empirical.taps import Tap
 from theory.errors import InputError
 
-#: what a pass needs beside live tangents: weights, primal, workspaces of convolutions
-OVERHEAD = 400 << 20
-#: temporaries of one operation and of the QR, as a multiple of live tangents
-HEADROOM = 2.0
+#: what a pass needs beside live tangents: primal values, patches of a convolution, strips of the QR
+WORKING = 400 << 20
+#: an operation's temporaries as a share of live tangents (most are inside chunks, hence small)
+HEADROOM = 1.25
 #: tangents of one pass when no budget is given
 DEFAULT = 6 << 30
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Ranges of directions, pushed one after another."""
+    """Ranges of directions, pushed one after another.
+
+    Attributes:
+        parts: the directions of each pass.
+        chunks: how many of them a module takes at a time, by its path.
+    """
 
     parts: tuple[range, ...]
+    chunks: dict[str, int]
 
 
 def plan_blocks(
-    directions: int,
-    memory: int | None,
-    dtype: torch.dtype,
-    probe: Callable[[], tuple[int, int]],
-    device: torch.device,
+    directions: int, memory: int | None, costs: Costs, fixed: int, device: torch.device
 ) -> Plan:
     """The fewest equal blocks whose tangents fit.
 
     Args:
         directions: how many there are.
-        memory: budget in bytes; by default 6 GB, on a GPU what it has free.
-        dtype: of the tangents.
-        probe: measures (peak bytes, rows of all taps) of a pass with one direction.
+        memory: budget in bytes of the whole process; by default 6 GB, on a GPU what it has free.
+        costs: of a pass with one direction.
+        fixed: bytes that are there whatever the directions: the process and its weights.
         device: where the tangents live.
 
     Raises:
@@ -57,17 +63,31 @@ def plan_blocks(
     """
     if memory is None:
         memory = torch.cuda.mem_get_info()[0] * 3 // 4 if device.type == "cuda" else DEFAULT
-    peak, _ = probe()
-    room = memory - OVERHEAD
-    fit = int(room / (peak * HEADROOM)) if peak else directions
-    if fit < 1:
+
+    def need(count: int) -> int:
+        return fixed + WORKING + int(costs.bytes(count, device) * HEADROOM)
+
+    if need(1) > memory:
         raise InputError(
             f"--memory {memory / 2**30:.2f} GiB does not hold one direction: the pass needs "
-            f"{(OVERHEAD + peak * HEADROOM) / 2**30:.2f} GiB; give more"
+            f"{need(1) / 2**30:.2f} GiB ({fixed / 2**30:.2f} for the process and its weights); "
+            "give more"
         )
-    count = -(-directions // min(fit, directions))
+    count = next(n for n in itertools.count(1) if need(-(-directions // n)) <= memory)
     size = -(-directions // count)
-    return Plan(tuple(range(a, min(a + size, directions)) for a in range(0, directions, size)))
+    parts = tuple(range(a, min(a + size, directions)) for a in range(0, directions, size))
+    return Plan(parts, costs.chunks(size, device))
+
+
+def fixed_bytes(device: torch.device) -> int:
+    """Memory that is taken before the first direction: the process, or what a GPU already holds."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # not Linux: the largest so far, which errs to the safe side
+        return peak_bytes()
+    return pages * resource.getpagesize()
 
 
 Finish = Callable[[Tap, Spectrum, tuple[int, ...]], None]

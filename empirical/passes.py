@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from empirical import exact_pass
-from empirical.blocks import Columns, Plan, plan_blocks
+from empirical.blocks import Columns, Plan, fixed_bytes, plan_blocks
+from empirical.chunks import Costs
 from empirical.directions import Request, directions
 from empirical.fields import FloatField
 from empirical.finite import Sketch
@@ -29,7 +30,8 @@ from empirical.spectrum import (
     relative_rank,
     stable_rank,
 )
-from empirical.tangents import Engine, Tangent, push
+from empirical.push import push
+from empirical.tangents import Engine, Tangent
 from empirical.taps import Tap
 from theory.errors import UnsupportedError
 
@@ -118,7 +120,7 @@ class Run:
             def read(tap: Tap, x: Tangent, part: range = part) -> None:
                 columns.add(tap, x, part, finish, dtype)
 
-            self.push(engine, part, read)
+            self.push(engine, part, read, chunks=columns.plan.chunks)
         columns.finish(finish, dtype)
         notes = tuple(f"{op} went through torch.func.jvp" for op in sorted(engine.fallbacks))
         return Profile(tuple(records), spectra, engine.peak, time.perf_counter() - started, notes)
@@ -130,7 +132,8 @@ class Run:
         sketches: dict[str, Sketch] = {}
         found: dict[str, tuple[tuple[int, ...], int]] = {}
         k = self.request.directions
-        for part in self.plan(engine).parts:
+        plan = self.plan(engine)
+        for part in plan.parts:
 
             def read(tap: Tap, x: Tangent, part: range = part) -> None:
                 if tap.name not in sketches:
@@ -139,7 +142,7 @@ class Run:
                     found[tap.name] = (tuple(x.primal.shape[1:]), active)
                 sketches[tap.name].add(x, part)
 
-            self.push(engine, part, read, model)
+            self.push(engine, part, read, model, chunks=plan.chunks)
             engine.structural = False  # every block sees the whole patch: once is enough
         out = []
         by_name = {tap.name: tap for tap in self.taps}
@@ -156,6 +159,9 @@ class Run:
         part: range,
         read: Callable[[Tap, Tangent], None],
         model: nn.Module | None = None,
+        *,
+        chunks: Mapping[str, int] | None = None,
+        costs: Costs | None = None,
     ) -> None:
         """One block of directions through the network."""
         dtype = engine.field.dtype
@@ -171,24 +177,17 @@ class Run:
         by_name = {tap.name: tap for tap in self.taps}
         push(
             net, primal, data.to(self.device), engine, list(by_name),
-            lambda name, x: read(by_name[name], x), offset,
+            lambda name, x: read(by_name[name], x), offset, chunks=chunks, costs=costs,
         )  # fmt: skip
 
     def plan(self, engine: Engine) -> Plan:
         """Blocks of directions that fit the memory budget, from a pass with one direction."""
 
-        def probe() -> tuple[int, int]:
-            trial = Engine(FloatField(engine.field.dtype))
-            rows: dict[str, int] = {}
-
-            def read(tap: Tap, x: Tangent) -> None:
-                rows[tap.name] = x.data_.numel()
-
-            self.push(trial, range(1), read)
-            return trial.peak, sum(rows.values())
-
+        trial, costs = Engine(FloatField(engine.field.dtype)), Costs()
+        self.push(trial, range(1), lambda tap, x: None, costs=costs)
+        costs.between = max(costs.between, 1)
         return plan_blocks(
-            self.request.directions, self.memory, engine.field.dtype, probe, self.device
+            self.request.directions, self.memory, costs, fixed_bytes(self.device), self.device
         )
 
     def convert(self, dtype: torch.dtype) -> nn.Module:

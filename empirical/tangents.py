@@ -14,9 +14,8 @@ from __future__ import annotations
 import dataclasses
 import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +25,7 @@ from empirical.fields import Field, FloatField, ModField
 from empirical.pattern import Choice
 from theory.errors import InputError, UnsupportedError
 
+T = TypeVar("T")
 Rule = Callable[..., Any]
 RULES: dict[Any, Rule] = {}
 
@@ -79,7 +79,10 @@ class Engine:
         path: module path of the operation being run, for messages.
         fallbacks: operations that went through torch.func.jvp.
         operations: number of aten operations seen.
+        layer: how many random layers a family draw has met.
         peak: largest number of bytes of live tangents.
+        memo: what the first chunk of a module computed once for all of them; None outside chunks.
+        replaying: the next place of ``memo`` to read, None while it is being filled.
     """
 
     field: Field
@@ -94,6 +97,20 @@ class Engine:
     peak: int = 0
     live: dict[int, list[int]] = dataclasses.field(default_factory=dict)
     total: int = 0
+    memo: list[Any] | None = None
+    replaying: int | None = None
+
+    def once(self, compute: Callable[[], T]) -> T:
+        """A value that does not depend on the directions: later chunks take the first one's."""
+        if self.memo is None:
+            return compute()
+        if self.replaying is None:
+            value = compute()
+            self.memo.append(value)
+            return value
+        self.replaying += 1
+        value = self.memo[self.replaying - 1]
+        return value
 
     @property
     def exact(self) -> bool:
@@ -199,6 +216,29 @@ class Tangent(Tensor):
         assert data.ndim == primal.ndim + 1, (data.shape, primal.shape)
         self.engine.track(self)
 
+    def check_views(self, func: Any) -> None:
+        """Refuse an in-place operation that live views would have to see.
+
+        Raises:
+            UnsupportedError: another tensor shares this one's memory in the unmodified model.
+        """
+        alive = [r for r in self.group if (t := r()) is not None and t is not self]
+        if alive:
+            raise self.engine.refuse(
+                func, f"an in-place operation on a tensor with {len(alive)} live views"
+            )
+
+    def assign(self, out: Tangent, func: Any) -> None:
+        """Become ``out``, as an in-place operation ``func`` makes it.
+
+        Raises:
+            UnsupportedError: the shape changed, or live views would have to see it.
+        """
+        self.check_views(func)
+        if tuple(out.shape) != tuple(self.shape):
+            raise self.engine.refuse(func, "an in-place operation changed the shape")
+        self._set(out.primal, out.data_, out.offset, out.support)
+
     @property
     def directions(self) -> int:
         """K, the number of tangents."""
@@ -241,7 +281,8 @@ class Tangent(Tensor):
         engine = next(
             a for a in pytree.tree_leaves((args, kwargs)) if isinstance(a, Tangent)
         ).engine
-        engine.operations += 1
+        if engine.replaying is None:
+            engine.operations += 1
         function = RULES.get(func)
         if function is not None:
             out = function(engine, func, *args, **kwargs)
@@ -254,8 +295,10 @@ class Tangent(Tensor):
         if func._schema.is_mutable:
             return _in_place(engine, func, args, kwargs)
         if isinstance(engine.field, FloatField):
+            from empirical.fallback import jvp
+
             engine.fallbacks.add(str(func))
-            return _fallback(engine, func, args, kwargs)
+            return jvp(engine, func, args, kwargs)
         raise engine.refuse(
             func, f"no rule over the field {engine.field.name}; measure it with --field float64"
         )
@@ -276,53 +319,9 @@ def _in_place(engine: Engine, func: Any, args: Any, kwargs: Any) -> Any:
     function = RULES.get(overload)
     if not packet.endswith("_") or function is None or not isinstance(target, Tangent):
         raise engine.refuse(func, "no rule for this in-place operation")
-    alive = [r for r in target.group if (t := r()) is not None and t is not target]
-    if alive:
-        raise engine.refuse(func, f"an in-place operation on a tensor with {len(alive)} live views")
-    out = function(engine, overload, *args, **kwargs)
-    if tuple(out.shape) != tuple(target.shape):
-        raise engine.refuse(func, "an in-place operation changed the shape")
-    target._set(out.primal, out.data_, out.offset, out.support)
+    target.check_views(func)
+    target.assign(function(engine, overload, *args, **kwargs), func)
     return target
-
-
-def _fallback(engine: Engine, func: Any, args: Any, kwargs: Any) -> Any:
-    """torch.func.jvp under vmap, in a thread of its own: autograd is off inside the handler."""
-    leaves, spec = pytree.tree_flatten((args, kwargs))
-    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tangent)]
-    primals = tuple(leaves[i].primal for i in places)
-    count = leaves[places[0]].directions
-
-    def call(*values: Tensor) -> Any:
-        filled = list(leaves)
-        for i, value in zip(places, values, strict=True):
-            filled[i] = value
-        a, k = pytree.tree_unflatten(filled, spec)
-        return func(*a, **k)
-
-    def run() -> tuple[Any, Any]:
-        def push(*tangents: Tensor) -> Any:
-            return torch.func.jvp(call, primals, tangents)[1]
-
-        tangents = tuple(leaves[i].dense() for i in places)
-        with torch.enable_grad():
-            return call(*primals), torch.func.vmap(push, chunk_size=min(count, 64))(*tangents)
-
-    with ThreadPoolExecutor(1) as pool:
-        try:
-            value, data = pool.submit(run).result()
-        except (RuntimeError, NotImplementedError) as error:
-            reason = str(error).splitlines()[0][:200]
-            raise engine.refuse(func, f"no rule, and torch.func.jvp failed: {reason}") from error
-
-    def wrap(p: Any, t: Any) -> Any:
-        if not (isinstance(p, Tensor) and p.is_floating_point()):
-            return p
-        return engine.wrap(p.detach(), t.detach())
-
-    if isinstance(value, Tensor):
-        return wrap(value, data)
-    return type(value)(wrap(p, t) for p, t in zip(value, data, strict=True))
 
 
 def zeros_like_layout(data: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -332,88 +331,3 @@ def zeros_like_layout(data: Tensor, sizes: Sequence[int]) -> Tensor:
     order = sorted(range(data.ndim), key=lambda d: (-strides[d], d))
     flat = torch.zeros([shape[d] for d in order], dtype=data.dtype, device=data.device)
     return flat.permute([order.index(d) for d in range(data.ndim)])
-
-
-def push(
-    model: nn.Module,
-    primal: Tensor,
-    data: Tensor,
-    engine: Engine,
-    taps: Sequence[str],
-    on_tap: Callable[[str, Tangent], None],
-    offset: Sequence[int] | None = None,
-) -> None:
-    """Push a block of directions through ``model`` and hand over every tap's tangents as it comes.
-
-    Args:
-        model: in eval mode, in the dtype of ``primal``.
-        primal: the image, [1, channels, height, width].
-        data: the directions, [K, 1, channels, h, w], placed at ``offset`` in the image.
-        engine: field and mode; collects kinks, fallbacks and the peak.
-        taps: module paths, each called once.
-        on_tap: called with (path, tangent tensor) when the module has run.
-        offset: place of the directions' window in [1, channels, height, width].
-
-    Raises:
-        InputError: a tap does not return one tensor, or was never reached.
-        UnsupportedError: an operation has no rule.
-    """
-    import empirical.rules  # noqa: F401  (fills the table)
-
-    support = None
-    if engine.structural:
-        support = torch.zeros(primal.shape, dtype=torch.bool, device=primal.device)
-        corner = offset or (0,) * primal.ndim
-        cut = tuple(slice(o, o + n) for o, n in zip(corner, data.shape[1:], strict=True))
-        support[cut] = True
-    seen: set[str] = set()
-    wanted = set(taps)
-    handles = []
-
-    def enter(name: str) -> Callable[..., None]:
-        return lambda *_: engine.path.append(name)
-
-    def leave(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            engine.path.pop()
-            if name in wanted:
-                seen.add(name)
-                on_tap(name, _as_tangent(engine, name, output, data))
-
-        return hook
-
-    for name, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(enter(name or "the model")))
-        handles.append(module.register_forward_hook(leave(name)))
-    try:
-        with torch.no_grad(), _without_bases():
-            model(engine.wrap(primal, data, offset, support))
-    finally:
-        engine.path.clear()
-        for handle in handles:
-            handle.remove()
-    if missing := wanted - seen:
-        raise InputError(f"taps that the forward pass never reached: {', '.join(sorted(missing))}")
-
-
-def _without_bases() -> Any:
-    """Keep torch from holding the base of each view alive: live views are counted by Python."""
-    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.ADInplaceOrView)
-    return torch._C._ExcludeDispatchKeyGuard(keys)
-
-
-def _as_tangent(engine: Engine, name: str, output: Any, data: Tensor) -> Tangent:
-    """The one tensor a tap returns; a tensor that does not depend on the input has zero rows."""
-    tensors = [t for t in pytree.tree_leaves(output) if isinstance(t, Tensor)]
-    active = [t for t in tensors if isinstance(t, Tangent)]
-    if len(tensors) != 1:
-        raise InputError(
-            f"tap {name!r} returns {len(tensors)} tensors ({type(output).__name__}); "
-            "a tap returns one: name the module inside it whose output is meant"
-        )
-    if active:
-        return active[0]
-    plain = tensors[0]
-    empty = data.new_zeros((data.shape[0], *[0] * plain.ndim))
-    support = torch.zeros(plain.shape, dtype=torch.bool) if engine.structural else None
-    return engine.wrap(plain, empty, None, support)

@@ -11,7 +11,8 @@ from empirical.fields import FloatField, ModField, random_primes
 from empirical.finite import rank_mod
 from empirical.jacobian import jacobian_profile
 from empirical.spectrum import relative_rank, spectrum
-from empirical.tangents import Engine, push
+from empirical.push import push
+from empirical.tangents import Engine
 
 P = random_primes(1, 0)[0]
 

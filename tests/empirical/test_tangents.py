@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from empirical.fields import FloatField, ModField, random_primes
-from empirical.tangents import Engine, Tangent, push
+from empirical.push import push
+from empirical.tangents import Engine, Tangent
 from theory.errors import InputError, UnsupportedError
 
 P = random_primes(1, 0)[0]

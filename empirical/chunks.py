@@ -1,0 +1,202 @@
+"""Directions in chunks that stay in the cache, module by module.
+
+Between two taps nothing needs all directions at once, and tangents are large: one attention map of
+768 directions has 360 MB, and every elementwise operation on it waits for the memory. So a module
+without a tap inside runs several times, each time with a few directions whose tangents stay in the
+cache; its output is gathered, and the taps see all directions together as before. What does not
+depend on the directions (primal values, prepared weights) is computed by the first chunk only
+(``Engine.once``).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from empirical.tangents import Engine, Tangent
+
+#: bytes of live tangents of a chunk: they, and what an operation reads beside them, stay in cache
+CACHE = 16 << 20
+#: a GPU wants large products; its cache is no guide
+CACHE_GPU = 1 << 30
+#: fewer directions a chunk cost more in calls and repeated views than the cache gives
+FEWEST = 16
+#: a module of fewer operations gains nothing: its output is written out in any case
+OPERATIONS = 3
+
+
+@dataclass
+class Costs:
+    """What a pass with few directions found out.
+
+    Attributes:
+        inside: peak bytes a direction of the tangents that live only inside a module, by its path.
+        between: peak bytes a direction of what lives outside, inputs and outputs included.
+    """
+
+    inside: dict[str, int] = field(default_factory=dict)
+    between: int = 0
+
+    def chunks(self, directions: int, device: torch.device) -> dict[str, int]:
+        """How many directions each module takes at a time."""
+        cache = CACHE_GPU if device.type == "cuda" else CACHE
+        return {
+            name: min(directions, max(FEWEST, cache // max(1, inside)))
+            for name, inside in self.inside.items()
+        }
+
+    def bytes(self, directions: int, device: torch.device) -> int:
+        """Peak bytes of live tangents of a pass with so many directions."""
+        chunks = self.chunks(directions, device)
+        inside = max((chunks[name] * each for name, each in self.inside.items()), default=0)
+        return directions * self.between + inside
+
+
+@contextmanager
+def in_chunks(
+    model: nn.Module,
+    engine: Engine,
+    taps: Sequence[str],
+    chunks: Mapping[str, int] | None,
+    costs: Costs | None,
+) -> Iterator[None]:
+    """Within it, the largest modules without a tap inside run in ``chunks``, or are measured."""
+    replaced: list[nn.Module] = []
+    try:
+        for name, module in _largest(model, taps) if chunks or costs is not None else ():
+            forward = module.forward
+            if costs is not None:
+                module.forward = _measured(engine, name, forward, costs)
+            elif size := (chunks or {}).get(name):
+                module.forward = _chunked(engine, forward, size)
+            else:
+                continue
+            replaced.append(module)
+        yield
+    finally:
+        for module in replaced:
+            del module.forward
+
+
+def _largest(model: nn.Module, taps: Sequence[str]) -> list[tuple[str, nn.Module]]:
+    """The modules that have no tap strictly inside while the module around them has one."""
+    found: list[tuple[str, nn.Module]] = []
+
+    def visit(name: str, module: nn.Module) -> None:
+        inner = [t for t in taps if t != name and t.startswith(f"{name}." if name else "")]
+        if not inner:
+            if "forward" not in vars(module):  # a forward set by hand is the user's
+                found.append((name, module))
+            return
+        for child, below in module.named_children():
+            visit(f"{name}.{child}" if name else child, below)
+
+    visit("", model)
+    return list({id(m): (n, m) for n, m in found}.values())
+
+
+def _measured(
+    engine: Engine, name: str, forward: Callable[..., Any], costs: Costs
+) -> Callable[..., Any]:
+    """``forward`` that notes its cost a direction."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        active = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tangent)]
+        before, highest, operations = engine.total, engine.peak, engine.operations
+        costs.between = max(costs.between, before)
+        engine.peak = before
+        out = forward(*args, **kwargs)
+        inside = engine.peak - before
+        engine.peak = max(highest, engine.peak)
+        costs.between = max(costs.between, engine.total)
+        if active and engine.operations - operations >= OPERATIONS:
+            costs.inside[name] = max(costs.inside.get(name, 0), inside)
+        else:
+            costs.between = max(costs.between, before + inside)
+        return out
+
+    return run
+
+
+def _chunked(engine: Engine, forward: Callable[..., Any], size: int) -> Callable[..., Any]:
+    """``forward`` run on ``size`` directions at a time, its outputs gathered."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        leaves, spec = pytree.tree_flatten((args, kwargs))
+        places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tangent)]
+        count = leaves[places[0]].directions if places else 0
+        if count <= size:
+            return forward(*args, **kwargs)
+        whole: list[Any] = []
+        changed: list[int] = []
+        layer, shape = engine.layer, None
+        engine.memo = []
+        try:
+            for start in range(0, count, size):
+                engine.layer = layer
+                engine.replaying = 0 if start else None
+                parts = _parts(engine, leaves, places, start, size)
+                a, k = pytree.tree_unflatten([parts.get(i, x) for i, x in enumerate(leaves)], spec)
+                outputs, shape = pytree.tree_flatten(forward(*a, **k))
+                if not start:
+                    changed = [i for i in places if parts[i].primal is not leaves[i].primal]
+                outputs += [parts[i] for i in changed]
+                if not start:
+                    whole = [_whole(x, count) for x in outputs]
+                    _join_views(outputs, whole, leaves, parts)
+                for target, x in zip(whole, outputs, strict=True):
+                    if isinstance(x, Tangent):
+                        target.data_[start : start + size] = x.data_
+        finally:
+            engine.memo = engine.replaying = None
+        assert shape is not None
+        for i, x in zip(changed, whole[len(whole) - len(changed) :], strict=True):
+            leaves[i].assign(x, "a module in chunks")
+        same = {id(parts[i]): leaves[i] for i in places}
+        done = [same.get(id(x), w) for x, w in zip(outputs, whole, strict=True)]
+        return pytree.tree_unflatten(done[: len(done) - len(changed)], shape)
+
+    return run
+
+
+def _parts(
+    engine: Engine, leaves: Sequence[Any], places: Sequence[int], start: int, size: int
+) -> dict[int, Tangent]:
+    """The inputs with the directions of one chunk; structure is the first chunk's business."""
+    return {
+        i: engine.wrap(
+            leaves[i].primal, leaves[i].data_[start : start + size], leaves[i].offset,
+            None if start else leaves[i].support,
+        )
+        for i in places
+    }  # fmt: skip
+
+
+def _whole(x: Any, count: int) -> Any:
+    """A tangent tensor like the first chunk's ``x`` with room for all directions."""
+    if not isinstance(x, Tangent):
+        return x
+    strides = x.data_.stride()
+    order = sorted(range(1, x.data_.ndim), key=lambda d: (-strides[d], d))
+    sizes = [count, *(x.data_.shape[d] for d in order)]
+    flat = torch.empty(sizes, dtype=x.data_.dtype, device=x.data_.device)
+    data = flat.permute(0, *[1 + order.index(d) for d in range(1, x.data_.ndim)])
+    return x.engine.wrap(x.primal, data, x.offset, x.support)
+
+
+def _join_views(
+    outputs: Sequence[Any], whole: Sequence[Any], leaves: Sequence[Any], parts: dict[int, Tangent]
+) -> None:
+    """An output that is a view of an input stays one in the eyes of in-place operations."""
+    for x, gathered in zip(outputs, whole, strict=True):
+        for i, part in parts.items():
+            if isinstance(x, Tangent) and x is not part and x.group is part.group:
+                leaves[i].group.append(weakref.ref(gathered))
+                gathered.group = leaves[i].group
