@@ -16,21 +16,7 @@ import torch
 from torch import Tensor
 
 from empirical.classification import measure
-
-
-def official(h: Tensor, w: Tensor, b: Tensor, y: Tensor, fraction: float) -> int | None:
-    """First k < n that keeps the accuracy, as the official loop finds it; None if there is none."""
-    centred = h - h.mean(0)
-    _, vectors = torch.linalg.eigh(centred.T @ centred / len(h))
-    vectors = vectors.flip(1)
-    original = int(((h @ w.T + b).argmax(1) == y).sum())
-    hits = []
-    for k in range(1, h.shape[1]):
-        axes = vectors[:, :k]
-        projected = (h @ axes) @ axes.T
-        hits.append(int(((projected @ w.T + b).argmax(1) == y).sum()))
-    kept = [k for k, hit in enumerate(hits, 1) if hit >= fraction * original]
-    return kept[0] if kept else None
+from empirical.official import classification_dimension
 
 
 def sample(samples: int, width: int, classes: int, power: float) -> tuple[Tensor, ...]:
@@ -62,7 +48,7 @@ def main() -> None:
     ours = measure(h, w, b, y, projection="official", bootstrap=0)
     mine, mine_cpu = time.perf_counter() - started, time.process_time() - cpu
     started, cpu = time.perf_counter(), time.process_time()
-    theirs = official(h.float(), w.float(), b.float(), y, 0.95)
+    theirs = classification_dimension(h, w, b, y, 0.95)
     loop, loop_cpu = time.perf_counter() - started, time.process_time() - cpu
     print(f"official {theirs} in {loop:.1f} s, rankfall {ours.first} in {mine:.2f} s")
     print(f"processor time {loop_cpu:.1f} s and {mine_cpu:.2f} s")

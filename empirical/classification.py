@@ -2,9 +2,8 @@
 
 PCA of the last features; the leading k components go through the network's own head; the smallest
 k that keeps a fraction rho of the accuracy (theory.md, section 7). The logits of all k come from
-rank-one updates, never from a projection of their own. Within a block of updates a class whose
-logit provably stays below another's (Cauchy-Schwarz on the block) is left out, so that the work
-shrinks with the spectrum. Accuracy is not monotone in k: the whole curve is computed.
+rank-one updates (``empirical.incremental``), never from a projection of their own. Accuracy is not
+monotone in k: the whole curve is computed. ``estimator="official"`` runs the official loop instead.
 """
 
 from __future__ import annotations
@@ -17,15 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from empirical import official
+from empirical.incremental import correct_by_rank
 from empirical.records import Record
 from empirical.subject import Subject
 from theory.errors import InputError
 
 PROJECTIONS = ("centred", "uncentred", "official")
-#: most entries of a temporary [samples, candidates, block]
-_ENTRIES = 1 << 18
-#: logits of one tile of samples
-_TILE = 1 << 17
+ESTIMATORS = ("incremental", "official")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +38,8 @@ class Classification:
         fraction: rho.
         first: smallest k with accuracy at least rho times the original.
         last: smallest k from which on it stays there.
+        answered: False where the official loop, which never tries k = n, finds no k; ``first`` is
+            n then, and the record has no value.
         low, high: bootstrap interval of ``first`` over images.
         spectrum: descending eigenvalues of the covariance (or second moment).
         seconds: wall time.
@@ -55,6 +55,8 @@ class Classification:
     high: int
     spectrum: np.ndarray
     seconds: float
+    estimator: str = "incremental"
+    answered: bool = True
 
     def records(self, subject: Subject) -> tuple[Record, ...]:
         """First crossing with its bootstrap interval; the curve and last crossing beside it."""
@@ -62,14 +64,20 @@ class Classification:
             "last": self.last,
             "accuracy_original": self.accuracy,
             "curve": [round(float(a), 6) for a in self.curve],
-            "note": f"{self.first} of {len(self.curve)} components ({self.projection}), "
+            "note": f"{self.first} of {len(self.spectrum)} components ({self.projection}), "
             f"bootstrap [{self.low}, {self.high}], last crossing {self.last}",
         }
+        settings = {"projection": self.projection}
+        if self.estimator != "incremental":
+            settings["estimator"] = self.estimator
+        if not self.answered:
+            extra |= {"last": None, "note": f"no k below {len(self.spectrum)} keeps the accuracy"}
         record = subject.record(
-            "classification", f"classification({self.fraction:g})", float(self.first),
-            low=float(self.low), high=float(self.high), tolerance=self.fraction,
-            directions=len(self.curve), seconds=self.seconds,
-            settings={"projection": self.projection}, extra=extra,
+            "classification", f"classification({self.fraction:g})",
+            float(self.first) if self.answered else None,
+            low=float(self.low) if self.answered else None,
+            high=float(self.high) if self.answered else None, tolerance=self.fraction,
+            directions=len(self.spectrum), seconds=self.seconds, settings=settings, extra=extra,
         )  # fmt: skip
         return (record,)
 
@@ -82,6 +90,7 @@ def measure(
     *,
     fraction: float = 0.95,
     projection: str = "centred",
+    estimator: str = "incremental",
     bootstrap: int = 200,
     confidence: float = 0.95,
     seed: int = 0,
@@ -95,6 +104,8 @@ def measure(
         labels: [samples], class indices.
         fraction: rho in (0, 1].
         projection: one of ``PROJECTIONS``.
+        estimator: ``incremental``, or ``official`` for the official loop: float32, one projection
+            for each k < n, its own projection, no interval.
         bootstrap: resamples of the images for the interval; 0 for none.
         confidence: of the interval.
         seed: seed of the bootstrap.
@@ -108,7 +119,11 @@ def measure(
         raise InputError(f"projection {projection!r} is none of {', '.join(PROJECTIONS)}")
     if not 0 < fraction <= 1:
         raise InputError(f"a fraction of the accuracy lies in (0, 1], got {fraction}")
+    if estimator not in ESTIMATORS:
+        raise InputError(f"no estimator is called {estimator!r}; there are {', '.join(ESTIMATORS)}")
     h, w, b, y = check(features, head_weight, head_bias, labels)
+    if estimator == "official":
+        return _official(h, w, b, y, fraction, started)
     mean = h.mean(0)
     centred = h - mean
     base = centred if projection != "uncentred" else h
@@ -131,84 +146,19 @@ def measure(
     )  # fmt: skip
 
 
-def correct_by_rank(scores: Tensor, head: Tensor, offset: Tensor, labels: Tensor) -> Tensor:
-    """Whether each sample is right with the leading k components, for every k.
-
-    Args:
-        scores: [samples, n], coordinates on the principal axes.
-        head: [classes, n], the head in the same axes.
-        offset: [classes], logits without any component.
-        labels: [samples].
-
-    Returns:
-        Boolean [samples, n]; column k - 1 belongs to k components.
-    """
-    count, n = scores.shape
-    correct = torch.zeros(count, n, dtype=torch.bool)
-    rows = max(16, _TILE // len(head))
-    for top in range(0, count, rows):
-        part = slice(top, top + rows)
-        _tile(scores[part], head, offset, labels[part], correct[part])
-    return correct
-
-
-def _tile(scores: Tensor, head: Tensor, offset: Tensor, labels: Tensor, correct: Tensor) -> None:
-    """Fill the rows of ``correct`` of some samples, few enough that their logits stay in cache."""
-    count, n = scores.shape
-    logits = offset.expand(count, -1).clone()
-    start = 0
-    while start < n:
-        # the first axes carry most of the logits: no class can be left out there
-        stop = min(n, start + _size(start))
-        t, u = scores[:, start:stop], head[:, start:stop]
-        if stop - start == 1:
-            logits.addmm_(t, u.T)
-            correct[:, start] = logits.argmax(1) == labels
-        else:
-            _block(logits, t, u, labels, correct[:, start:stop])
-            logits.addmm_(t, u.T)
-        start = stop
-
-
-def _size(start: int) -> int:
-    """Length of the block that begins at ``start``; late components move the logits little."""
-    return (
-        1 if start < 16 else 4 if start < 64 else 16 if start < 128 else 32 if start < 384 else 64
-    )
-
-
-def _block(logits: Tensor, t: Tensor, u: Tensor, labels: Tensor, out: Tensor) -> None:
-    """Fill ``out`` [samples, block] from the logits before the block and its updates."""
-    # |sum_i t_i u_ci| <= |t| |u_c| for every prefix; the slack covers rounding
-    reach = torch.outer(t.norm(dim=1), u.norm(dim=1)).mul_(1 + 1e-9)
-    floor = (logits - reach).amax(1)
-    mask = reach.add_(logits) >= floor[:, None] - 1e-12 * floor.abs()[:, None]
-    rows, classes = mask.nonzero(as_tuple=True)
-    counts = torch.bincount(rows, minlength=len(mask))
-    starts = torch.cumsum(counts, 0) - counts
-    single = counts == 1
-    out[single] = (classes[starts[single]] == labels[single])[:, None]
-    order = (~single).nonzero().flatten()
-    order = order[counts[order].argsort()]
-    position = 0
-    while position < len(order):
-        step, width = 1, 1
-        while position + step <= len(order):  # chunks of like width that fit the memory
-            width = int(counts[order[position + step - 1]])
-            if step * width * t.shape[1] > _ENTRIES and step > 1:
-                break
-            step *= 2
-        chunk = order[position : position + step]
-        width = int(counts[chunk[-1]])
-        inside = torch.arange(width).expand(len(chunk), -1)
-        # short rows repeat their last candidate, which changes no maximum
-        inside = torch.minimum(inside, counts[chunk][:, None] - 1)
-        candidates = classes[starts[chunk][:, None] + inside]
-        moves = (u[candidates] * t[chunk][:, None, :]).cumsum_(2)
-        moves += logits[chunk[:, None], candidates][:, :, None]
-        best = candidates.gather(1, moves.argmax(1))
-        out[chunk] = best == labels[chunk][:, None]
-        position += len(chunk)
+def _official(
+    h: Tensor, w: Tensor, b: Tensor, y: Tensor, fraction: float, started: float
+) -> Classification:
+    """The official loop's curve and answer."""
+    hits, original = official.classification_curve(h, w, b, y)
+    kept = hits >= fraction * original
+    n, found = h.shape[1], bool(kept.any())
+    first, last = crossings(hits, original, fraction) if found else (n, n)
+    values = torch.linalg.eigvalsh(torch.cov(h.T, correction=0).float()).flip(0).clamp_min(0)
+    return Classification(
+        "official", hits / len(h), original / len(h), fraction, first, last, first, first,
+        values.double().numpy(), time.perf_counter() - started, "official", found,
+    )  # fmt: skip
 
 
 def crossings(hits: np.ndarray, original: int, fraction: float) -> tuple[int, int]:

@@ -98,15 +98,20 @@ class Asked:
         )  # fmt: skip
         return found, data.labels, subject
 
-    def answer(self, records: Sequence[Record], title: str, command: str) -> int:
-        """Keep the records in the run folder, then print them."""
-        from empirical.report.rows import number
+    def keep(self, records: Sequence[Record], command: str) -> None:
+        """Append to the run folder what is not there yet, so that an error later loses nothing."""
         from empirical.runs import Run
-        from rankfall.show import table
 
         if self.out is not None:
             with Run.open(self.out, command, self.seed) as run:
                 run.extend(records)
+
+    def answer(self, records: Sequence[Record], title: str, command: str) -> int:
+        """Keep the records in the run folder, then print them."""
+        from empirical.report.rows import number
+        from rankfall.show import table
+
+        self.keep(records, command)
         if self.as_json:
             for record in records:
                 click.echo(record.to_json())

@@ -17,22 +17,37 @@ from rankfall.measuring import Asked, options
 @click.option("--samples", type=click.Choice(["own", "all", "both"]), default="both")
 @click.option("--covariance", is_flag=True, help="The covariance form: centred logits.")
 @click.option("--points", type=click.IntRange(0), default=20, show_default=True, help="Of a path.")
-def command(weight: float, samples: str, covariance: bool, points: int, **shared: Any) -> int:
+@click.option(
+    "--estimator", type=click.Choice(["lasso", "official"]), default="lasso", show_default=True,
+    help="official: 5000 subgradient steps at --w.",
+)  # fmt: skip
+def command(
+    weight: float, samples: str, covariance: bool, points: int, estimator: str, **shared: Any
+) -> int:
     """Independence deficit of the logits of MODEL over labelled images."""
-    from empirical.dependence import forced, measure
+    from empirical.dependence import measure
+    from empirical.forced import forced
+    from rankfall.show import TerminalProgress
 
     asked = Asked(**shared)
+    line = asked.line(
+        "dependence", w=weight, samples=samples, covariance=covariance, estimator=estimator
+    )
     loaded = asked.load()
     found, labels, subject = asked.features(loaded)
     subject = replace(subject, shape=(found.logits.shape[1],))
     records: list[Record] = []
-    for choice in ("own", "all") if samples == "both" else (samples,):
-        result = measure(
-            found.logits, labels, weight=weight, samples=choice, covariance=covariance,
-            points=points, seed=asked.seed,
-        )  # fmt: skip
-        records += result.records(subject)
-    must = forced(found.weight, found.features)
+    with TerminalProgress() as progress:
+        for choice in ("own", "all") if samples == "both" else (samples,):
+            progress.start(f"{loaded.name}, {choice} samples", 1)
+            result = measure(
+                found.logits, labels, weight=weight, samples=choice, covariance=covariance,
+                points=points, estimator=estimator, seed=asked.seed,
+                progress=lambda done, total: progress.tell(f"class {done} of {total}"),
+            )  # fmt: skip
+            records += result.records(subject)
+            asked.keep(records, line)
+    must = forced(found.weight, found.features, found.bias)
     note = f"lambda^T W = 0 for {must.head} independent lambda; {must.span} forced by the features"
     records.append(
         subject.record(
@@ -41,6 +56,4 @@ def command(weight: float, samples: str, covariance: bool, points: int, **shared
         )
     )  # fmt: skip
     title = f"{loaded.name}: dependence among {found.logits.shape[1]} logits"
-    return asked.answer(
-        records, title, asked.line("dependence", w=weight, samples=samples, covariance=covariance)
-    )
+    return asked.answer(records, title, line)

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.classification import official, sample
+from benchmarks.classification import sample
+from empirical import incremental
 from empirical.classification import crossings, measure
+from empirical.official import classification_dimension as official
 from empirical.subject import Subject
 from theory.errors import InputError
 
@@ -59,6 +61,77 @@ def test_many_classes_leave_out_losers_without_changing_a_decision() -> None:
         low = mean + (h.numpy() - mean) @ axes @ axes.T
         expected = ((low @ w.numpy().T + b.numpy()).argmax(1) == y.numpy()).mean()
         assert found.curve[k - 1] == pytest.approx(expected, abs=1e-12), k
+
+
+def every_k(scores, head, offset, labels):
+    """Oracle: the logits of each k from a product of its own, float64."""
+    return torch.stack(
+        [
+            (scores[:, :k] @ head[:, :k].T + offset).argmax(1) == labels
+            for k in range(1, scores.shape[1] + 1)
+        ],
+        1,
+    )
+
+
+@pytest.mark.parametrize("classes", [3, 700])
+@pytest.mark.parametrize("decay", [0.0, 1.5])
+def test_every_decision_is_that_of_its_own_projection(classes: int, decay: float) -> None:
+    draw = torch.Generator().manual_seed(classes)
+    scale = torch.arange(1, 131, dtype=torch.float64) ** -decay
+    scores = torch.randn(250, 130, generator=draw, dtype=torch.float64) * scale
+    head = torch.randn(classes, 130, generator=draw, dtype=torch.float64)
+    offset = torch.randn(classes, generator=draw, dtype=torch.float64)
+    labels = (scores @ head.T + offset + torch.randn(250, classes, generator=draw)).argmax(1)
+    found = incremental.correct_by_rank(scores, head, offset, labels)
+    assert torch.equal(found, every_k(scores, head, offset, labels))
+    assert 0.05 < float(found.double().mean()) < 0.999
+
+
+@pytest.mark.parametrize("copies", [1, 40])  # some pairs in doubt, and all of them
+def test_ties_go_to_the_first_class_as_argmax_says(
+    copies: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Integers, so that float64 is exact; equal rows of the head tie for every k."""
+    draw = torch.Generator().manual_seed(0)
+    scores = torch.randint(-4, 5, (120, 70), generator=draw).double()
+    head = torch.randint(-3, 4, (41, 70), generator=draw).double()
+    head[1 : 1 + copies] = head[0]
+    offset = torch.zeros(41, dtype=torch.float64)
+    labels = torch.arange(120) % 3  # the first two tie
+    expected = every_k(scores, head, offset, labels)
+    assert torch.equal(incremental.correct_by_rank(scores, head, offset, labels), expected)
+    monkeypatch.setattr(incremental, "_recheck", lambda *a: None)  # float32 alone does not know
+    assert not torch.equal(incremental.correct_by_rank(scores, head, offset, labels), expected)
+
+
+def test_float32_alone_would_be_wrong_next_to_a_tie(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rival behind by 2^-30: seen in float64 only, so the rounding bound must send it there."""
+    scores = torch.ones(4, 40, dtype=torch.float64)
+    head = torch.ones(2, 40, dtype=torch.float64)
+    head[1, 0] += 2.0**-30
+    labels, offset = torch.tensor([0, 1, 0, 1]), torch.zeros(2, dtype=torch.float64)
+    found = incremental.correct_by_rank(scores, head, offset, labels)
+    assert found[:, 5].tolist() == [False, True, False, True]
+    monkeypatch.setattr(incremental, "_recheck", lambda *a: None)
+    assert not incremental.correct_by_rank(scores, head, offset, labels).any()
+
+
+def test_the_official_estimator_is_the_official_loop() -> None:
+    h, w, b, y = data()
+    found = measure(h, w, b, y, estimator="official")
+    assert found.first == official(h, w, b, y, 0.95) < 24
+    assert len(found.curve) == 23  # k = n is never tried
+    eye = torch.cat([torch.eye(6), -torch.eye(6)]).double()
+    scaled = eye.repeat(4, 1) * torch.linspace(1, 0.9, 6, dtype=torch.float64)
+    none = measure(
+        scaled, eye, None, torch.arange(12).repeat(4), fraction=1.0, estimator="official"
+    )
+    (record,) = none.records(Subject(model="m"))
+    assert record.value is None
+    assert "no k below 6" in record.extra["note"]
+    with pytest.raises(InputError, match="no estimator"):
+        measure(h, w, b, y, estimator="fast")
 
 
 def test_first_and_last_crossing_of_a_curve_that_falls_again() -> None:

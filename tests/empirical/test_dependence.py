@@ -5,7 +5,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from empirical.dependence import forced, measure
+from empirical import lasso
+from empirical.dependence import measure
+from empirical.forced import forced
 from empirical.subject import Subject
 from theory.errors import InputError
 
@@ -46,19 +48,67 @@ def test_against_lasso_on_the_samples(samples: str, covariance: bool) -> None:
 
 
 def test_never_above_the_official_optimiser() -> None:
-    """Subgradient steps (2,000 here, for time) leave no zeros; coordinate descent does."""
-    z, y = logits(12, 600, 1)
+    """5,000 subgradient steps leave no zeros and end above; coordinate descent has exact zeros."""
+    z, y = logits(40, 800, 1)
     best = measure(z, y, held_out=(z, y), weight=20.0, samples="own", points=0)
-    for c in best.classes[:3]:
-        own = z[y == c.label]
-        theta = np.random.default_rng(0).normal(size=12) * 0.1
-        theta[c.label] = 0
-        for step in range(2000):
-            slope = -2 * own.T @ (own[:, c.label] - own @ theta) / len(own) + 20 * np.sign(theta)
-            slope[c.label] = 0
-            theta -= 1e-3 / (1 + step / 200) * slope
-        assert c.objective <= dense_objective(own, c.label, theta, 20.0) + 1e-9
-        assert c.zeros > int((np.delete(theta, c.label) == 0).sum())
+    theirs = measure(
+        z, y, held_out=(z, y), weight=20.0, samples="own", points=0, estimator="official",
+        classes=range(4),
+    )  # fmt: skip
+    for mine, other in zip(best.classes[:4], theirs.classes, strict=True):
+        own = z[y == mine.label]
+        for c in (mine, other):
+            told = dense_objective(own, c.label, c.coefficients, 20.0)
+            assert c.objective == pytest.approx(told, rel=1e-10)
+        assert mine.objective <= other.objective
+        assert mine.objective > 0.9 * other.objective  # the steps do descend
+        assert (mine.zeros >= 36, other.zeros) == (True, 0)
+    (record, _) = theirs.records(Subject(model="m"))
+    assert record.settings["estimator"] == "official"
+    assert record.extra["duality_gap"] is None
+
+
+@pytest.mark.parametrize("samples", [12, 400])  # fewer and more than the classes
+def test_duality_gap_bounds_the_excess(samples: int) -> None:
+    """The gap of the minimiser is rounding; of any other point it is at least its true excess."""
+    z, _ = logits(30, samples, 6)
+    c = lasso.compress(z, False)
+    others = np.delete(np.arange(30), 3)
+    x, target = c.rows[:, others], c.rows[:, 3]
+    rng = np.random.default_rng(0)
+    for m in lasso.path(c, 3, [6.0, 1.0, 0.1]):
+        assert m.gap <= 1e-8 * c.gram[3, 3]
+        worse = m.theta[others] + 0.05 * rng.normal(size=29)
+        full = np.zeros(30)
+        full[others] = worse
+        excess = lasso.objective(c, 3, full, m.weight) - m.objective
+        assert excess > 1e-3
+        assert lasso.duality_gap(x, target, worse, m.weight) >= excess
+
+
+@pytest.mark.parametrize("samples", [12, 400])
+def test_equal_and_constant_logits_do_not_stop_the_path(samples: int) -> None:
+    """The homotopy is degenerate there; coordinate descent still reaches the minimum."""
+    z, _ = logits(20, samples, 7)
+    z[:, 5] = z[:, 6]
+    z[:, 7] = 2.5
+    z[:, 8] = 0.0
+    c = lasso.compress(z, False)
+    for label in (3, 5, 8):
+        top = lasso.largest_weight(c, label)
+        for m in lasso.path(c, label, (top * np.geomspace(0.9, 1e-3, 8)).tolist() or [1.0]):
+            assert m.gap <= 1e-7 * max(c.gram[label, label], 1e-12)
+
+
+def test_the_start_does_not_decide_the_minimiser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From zero, coordinate descent ends where it ends from the homotopy's point."""
+    z, _ = logits(15, 300, 8)
+    c = lasso.compress(z, True)
+    near = lasso.path(c, 2, [3.0, 0.5], 1e-14)
+    monkeypatch.setattr(lasso, "_starts", lambda x, y, xy, g, w: [np.zeros(len(xy))] * len(w))
+    for a, b in zip(near, lasso.path(c, 2, [3.0, 0.5], 1e-14), strict=True):
+        np.testing.assert_allclose(a.theta, b.theta, atol=1e-8)
+        assert ((a.theta == 0) == (b.theta == 0)).all()
 
 
 def test_planted_dependence_is_found_and_its_accuracy_kept() -> None:
@@ -98,7 +148,30 @@ def test_forced_dependencies() -> None:
     found = forced(w.astype(float), rng.normal(size=(50, 2)) @ rng.normal(size=(2, 9)))
     assert (found.head, found.span, found.basis.shape) == (4, 5, (4, 7))
     assert found.residual < 1e-10  # entries below 150, rounding below 1e-13 a product
-    assert forced(rng.normal(size=(3, 9))).head == 0
+    assert forced(rng.normal(size=(3, 9))).head == 0  # full row rank
+    told = forced(w.astype(float), bias=np.arange(7.0))
+    x = rng.normal(size=(20, 9))
+    combined = (x @ w.T + np.arange(7.0)) @ told.basis.T
+    # the forced combinations of logits are the same constant on every input, others are not
+    np.testing.assert_allclose(combined, np.tile(told.constants, (20, 1)), atol=1e-9)
+    assert np.ptp(x @ w.T @ rng.normal(size=7)) > 1
+
+
+def test_progress_is_told_class_by_class() -> None:
+    z, y = logits(5, 100)
+    told: list[tuple[int, int]] = []
+    measure(z, y, points=0, progress=lambda a, b: told.append((a, b)))
+    assert told == [(i, 5) for i in range(1, 6)]
+
+
+def test_the_benchmark_runs_small(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import dependence
+
+    monkeypatch.setattr("sys.argv", ["x", "--samples", "400", "--classes", "20", "--width", "16"])
+    assert dependence.main() == 0
+    assert "above the official optimiser: 0" in capsys.readouterr().out
 
 
 def test_bad_input() -> None:
@@ -107,5 +180,9 @@ def test_bad_input() -> None:
         measure(np.where(z > 8, np.nan, z), y)
     with pytest.raises(InputError, match="class 3 has no samples"):
         measure(z[y != 3], y[y != 3])
+    with pytest.raises(InputError, match="no estimator is called 'best'"):
+        measure(z, y, estimator="best")
+    with pytest.raises(InputError, match="weight of the penalty is positive"):
+        measure(z, y, weight=0.0)
     with pytest.raises(InputError, match="at least 2 classes"):
         measure(z[:, 0], y)
