@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +13,9 @@ import torch
 
 from empirical.directions import with_random_weights
 from empirical.fields import ModField, random_primes
+from empirical.pattern import Choice
 from empirical.profile import Profile
+from empirical.rounding import PatternCheck, check_pattern
 from empirical.tangents import Engine, Kinks
 
 if TYPE_CHECKING:
@@ -29,6 +33,7 @@ def exact(run: Run) -> Profile:
     best: dict[str, int] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     kinks, peak = Kinks(), 0
+    patterns: set[int] = set()
     bounds: dict[str, tuple[int, str]] = {}
     seconds: dict[str, float] = {}
     for number, prime in enumerate(random_primes(run.primes, run.seed)):
@@ -40,26 +45,32 @@ def exact(run: Run) -> Profile:
             shapes[tap.name] = shape
         if number == 0:
             kinks = engine.kinks
-            bounds = upper_bounds(run, {tap.name: active for tap, _, _, active in results})
+            active = {tap.name: units for tap, _, _, units in results}
+            bounds = upper_bounds(run, active, kinks.choices)
         peak = max(peak, engine.peak)
+        patterns |= engine.kinks.patterns
         seconds[str(prime)] = round(time.perf_counter() - begun, 3)
         if all(best[name] >= upper for name, (upper, _) in bounds.items()):
             break
+    check = _check(run, kinks, patterns)
     took = time.perf_counter() - started
     records = []
+    whole = "proved" if check.certified else PATTERN
+    decided = check.certified or not (kinks.in_doubt or check.differs)
     for tap in run.taps:
         rank, (upper, why) = best[tap.name], bounds[tap.name]
         extra = {
             "upper": upper,
             "why": why,
             "seconds_a_prime": seconds,
-            "pattern_certified": False,
+            "pattern_certified": check.certified,
+            "pattern": asdict(check),
             "kinks": kinks.units,
             "kinks_in_doubt": kinks.in_doubt,
             "smallest_relative_margin": kinks.margin if np.isfinite(kinks.margin) else None,
             "weights_as": "stored weights, batch norm folded as its float64 scale",
         }
-        known = PATTERN if rank == upper and not kinks.in_doubt else "probable"
+        known = whole if rank == upper and decided else "probable"
         records.append(
             run.record(
                 tap, shapes[tap.name], "exact", rank, took, low=rank, high=upper, known=known,
@@ -68,15 +79,31 @@ def exact(run: Run) -> Profile:
         )  # fmt: skip
         records.append(
             run.record(
-                tap, shapes[tap.name], "structural", upper, took, known=PATTERN,
+                tap, shapes[tap.name], "structural", upper, took, known=whole,
                 dtype="structure", extra={"why": why},
             )
         )  # fmt: skip
-    notes = (f"{kinks.in_doubt} kinks in doubt",) if kinks.in_doubt else ()
-    return Profile(tuple(records), {}, peak, took, notes)
+    notes = [] if decided else [f"{kinks.in_doubt} kinks in doubt"]
+    notes.append(f"pattern: {check.why}")
+    return Profile(tuple(records), {}, peak, took, tuple(notes))
 
 
-def upper_bounds(run: Run, active: dict[str, int]) -> dict[str, tuple[int, str]]:
+def _check(run: Run, kinks: Kinks, patterns: set[int]) -> PatternCheck:
+    """Whether the pattern of the first pass is the true one, and all passes took it."""
+    check = check_pattern(run.convert(torch.float64), run.image[None].to(run.device), kinks.choices)
+    if len(patterns) > 1:
+        check = replace(
+            check,
+            certified=False,
+            why=f"not certified: float64 recorded {len(patterns)} patterns in as many passes",
+        )
+    run.say(f"pattern: {check.why}")
+    return check
+
+
+def upper_bounds(
+    run: Run, active: dict[str, int], choices: Sequence[Choice]
+) -> dict[str, tuple[int, str]]:
     """Smallest structural upper bound of each tap, and which one it is.
 
     The directions; the units of this and earlier separators that the patch reaches and the
@@ -89,7 +116,9 @@ def upper_bounds(run: Run, active: dict[str, int]) -> dict[str, tuple[int, str]]
     (y, x), p = run.request.corner, run.request.patch
     live[:, y : y + p if p else None, x : x + p if p else None] = True
     names = [tap.name for tap in run.taps if tap.separator]
-    found = facts(run.model, tuple(run.image.shape), image=run.image, live=live, taps=names)
+    found = facts(
+        run.model, tuple(run.image.shape), image=run.image, live=live, taps=names, choices=choices
+    )
     audited = {
         bound.tap: bound.upper for bound in audit(found, run.image.numel(), run.request.directions)
     }

@@ -8,7 +8,8 @@ widths, and its note says so. A model without an entry is bounded at each tap fr
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from empirical.fact_families import BLOCKS, FAMILIES
 from empirical.fact_reader import Facts, Reader
 from empirical.leaf_facts import Seen, slope_sign
+from empirical.pattern import Choice
 from empirical.taps import default_taps
 from theory.errors import InputError
 
@@ -28,6 +30,7 @@ def facts(
     image: Tensor | None = None,
     live: Tensor | None = None,
     taps: Sequence[str] | None = None,
+    choices: Sequence[Choice] = (),
 ) -> Facts:
     """Layer facts of a model at one input, for ``theory.audit.audit``.
 
@@ -37,6 +40,8 @@ def facts(
         image: the input itself, of that shape; without it nothing is known of activations.
         live: boolean, of that shape: the pixels that vary; all of them when ``None``.
         taps: module paths to report; the default taps when ``None``.
+        choices: the pattern that another pass at this image recorded; it replaces the one seen here,
+            so that both passes speak of the same pattern.
 
     Raises:
         InputError: the shapes do not fit, the model is in training mode, or a tap is no module.
@@ -53,7 +58,9 @@ def facts(
     for name in names:
         if name not in modules:
             raise InputError(f"the model has no module {name!r} to tap")
-    seen = _record(runner, shape, image)
+    times = Counter(choice.path for choice in choices)
+    recorded = {c.path: c for c in choices if times[c.path] == 1}
+    seen = _record(runner, shape, image, recorded)
     mask = torch.ones(shape, dtype=torch.bool) if live is None else live.bool().cpu()
     return Reader(modules, seen, frozenset(names), BLOCKS, FAMILIES).model(runner, mask, names)
 
@@ -66,7 +73,9 @@ def _default_names(model: nn.Module, shape: tuple[int, ...]) -> list[str]:
         return []
 
 
-def _record(runner: nn.Module, shape: tuple[int, ...], image: Tensor | None) -> dict[str, Seen]:
+def _record(
+    runner: nn.Module, shape: tuple[int, ...], image: Tensor | None, recorded: Mapping[str, Choice]
+) -> dict[str, Seen]:
     """One forward pass in float64; modules called more than once or oddly are left out."""
     x = torch.zeros(shape) if image is None else image.detach().cpu()
     seen: dict[str, Seen] = {}
@@ -82,8 +91,16 @@ def _record(runner: nn.Module, shape: tuple[int, ...], image: Tensor | None) -> 
             slope = winners = None
             if image is not None:
                 slope = slope_sign(module, value[0])
+                choice = recorded.get(name)
+                if slope is not None and choice is not None and choice.slopes is not None:
+                    used = torch.where(choice.slopes != 0, 1, -1).to(slope)
+                    slope = torch.where(choice.support.to(slope.device), used, slope)[0]
                 if isinstance(module, nn.MaxPool2d):
-                    winners = _distinct_winners(module, value)
+                    winners = _distinct(
+                        _winners(module, value)
+                        if choice is None or choice.winners is None
+                        else choice.winners
+                    )
             before[name] = (tuple(value.shape[1:]), slope, winners)
 
         return hook
@@ -110,7 +127,11 @@ def _record(runner: nn.Module, shape: tuple[int, ...], image: Tensor | None) -> 
     return {n: s if calls[n] == 1 else Seen(s.inputs, s.outputs) for n, s in seen.items()}
 
 
-def _distinct_winners(module: nn.MaxPool2d, value: Tensor) -> int:
+def _distinct(winners: Tensor) -> int:
+    return sum(int(channel.unique().numel()) for channel in winners[0])
+
+
+def _winners(module: nn.MaxPool2d, value: Tensor) -> Tensor:
     _, where = nn.functional.max_pool2d(
         value,
         module.kernel_size,
@@ -120,4 +141,4 @@ def _distinct_winners(module: nn.MaxPool2d, value: Tensor) -> int:
         module.ceil_mode,
         return_indices=True,
     )
-    return sum(int(channel.unique().numel()) for channel in where[0])
+    return where  # type: ignore[no-any-return]

@@ -22,6 +22,7 @@ from empirical.directions import Request, directions
 from empirical.fields import FloatField
 from empirical.finite import Sketch
 from empirical.profile import Profile
+from empirical.push import push
 from empirical.records import Record
 from empirical.spectrum import (
     Spectrum,
@@ -30,7 +31,6 @@ from empirical.spectrum import (
     relative_rank,
     stable_rank,
 )
-from empirical.push import push
 from empirical.tangents import Engine, Tangent
 from empirical.taps import Tap
 from theory.errors import UnsupportedError
@@ -143,6 +143,7 @@ class Run:
                 sketches[tap.name].add(x, part)
 
             self.push(engine, part, read, model, chunks=plan.chunks)
+            engine.kinks.close()
             engine.structural = False  # every block sees the whole patch: once is enough
         out = []
         by_name = {tap.name: tap for tap in self.taps}
@@ -182,7 +183,6 @@ class Run:
 
     def plan(self, engine: Engine) -> Plan:
         """Blocks of directions that fit the memory budget, from a pass with one direction."""
-
         trial, costs = Engine(FloatField(engine.field.dtype)), Costs()
         self.push(trial, range(1), lambda tap, x: None, costs=costs)
         costs.between = max(costs.between, 1)

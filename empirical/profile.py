@@ -150,7 +150,11 @@ class Profile:
         return pandas.DataFrame([asdict(r) for r in self.records])
 
 
-LEGEND = "= proved for the recorded pattern; ~ probable; [low, high] where rounding leaves room"
+LEGEND = (
+    "= proved; p proved for the recorded pattern; ~ probable; "
+    "[low, high] where rounding leaves room (by an estimate of the rounding)"
+)
+MARKS = {"proved": "=", "proved for the recorded pattern": "p"}
 
 
 def _short(notion: str) -> str:
@@ -168,7 +172,7 @@ def _cell(record: Record | None) -> str:
     value = record.value
     text = f"{value:.1f}" if isinstance(value, float) and not value.is_integer() else f"{value:.0f}"
     if record.notion == "exact":
-        return text + (" =" if record.known.startswith("proved") else f" ~ <= {record.high:.0f}")
+        return f"{text} {MARKS.get(record.known) or f'~ <= {record.high:.0f}'}"
     if record.notion.startswith(("family", "architecture")):
         return text + " ~"
     if record.low != record.high:

@@ -24,7 +24,7 @@ from empirical.push import _without_bases
 from theory.errors import UnsupportedError
 
 #: digits after the point, tried in turn (20 bits each)
-PRECISIONS = (4, 8, 16, 32, 48)
+PRECISIONS = (6, 12, 24, 48)
 Rule = Callable[..., Any]
 RULES: dict[Any, Rule] = {}
 
@@ -69,7 +69,11 @@ class PatternCheck:
 
 
 class _UndecidedError(Exception):
-    """More precision is needed: (number of the choice, units in doubt)."""
+    """More precision is needed: at which choice, for how many units."""
+
+    def __init__(self, place: int, units: int) -> None:
+        super().__init__(f"choice {place}: {units} units")
+        self.doubt = (place, units)
 
 
 @dataclass
@@ -216,7 +220,8 @@ def check_pattern(model: nn.Module, image: Tensor, choices: Sequence[Choice]) ->
     import empirical.rounding_rules  # noqa: F401  (fills the table)
 
     started = time.perf_counter()
-    number, before, accepted = 0, (), {}
+    number, before = 0, (-1, -1)
+    accepted: dict[int, int] = {}
     while True:
         last = number + 1 == len(PRECISIONS)
         session = Session(-PRECISIONS[number], iter(choices), last, accepted)
@@ -225,11 +230,12 @@ def check_pattern(model: nn.Module, image: Tensor, choices: Sequence[Choice]) ->
         except UnsupportedError as error:
             took = time.perf_counter() - started
             return PatternCheck(False, f"not certified: {error}", seconds=took)
-        except _UndecidedError as doubt:
-            if doubt.args == before:  # twice the digits changed nothing: leave these units in doubt
-                accepted[doubt.args[0]] = doubt.args[1]
+        except _UndecidedError as error:
+            place, units = error.doubt
+            if error.doubt == before:  # twice the digits changed nothing: leave them in doubt
+                accepted[place] = units
             else:
-                before, number = doubt.args, number + 1
+                before, number = error.doubt, number + 1
             continue
         return _verdict(session, time.perf_counter() - started)
 

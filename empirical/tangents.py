@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from empirical.fields import Field, FloatField, ModField
 from empirical.pattern import Choice
-from theory.errors import InputError, UnsupportedError
+from theory.errors import UnsupportedError
 
 T = TypeVar("T")
 Rule = Callable[..., Any]
@@ -50,12 +51,24 @@ class Kinks:
         in_doubt: how many of them stand exactly at a kink.
         margin: smallest relative distance from a kink among the others.
         choices: the pattern itself, in the order of the pass.
+        seen: running checksum of the pattern of the pass under way; ``patterns`` those of passes done.
     """
 
     units: int = 0
     in_doubt: int = 0
     margin: float = float("inf")
     choices: list[Choice] = dataclasses.field(default_factory=list)
+    seen: int = 0
+    patterns: set[int] = dataclasses.field(default_factory=set)
+
+    def see(self, decisions: Tensor) -> None:
+        """Add slopes or winners to the checksum: passes must agree on the pattern."""
+        self.seen = zlib.crc32(decisions.cpu().contiguous().numpy().data, self.seen)
+
+    def close(self) -> None:
+        """A pass is done."""
+        self.patterns.add(self.seen)
+        self.seen = 0
 
     def note(self, distance: Tensor, scale: float) -> None:
         """Add the distances from the kink of the units that matter (a flat tensor)."""

@@ -208,6 +208,8 @@ def piecewise(
     value = func(x.primal, *args)
     slopes = slope(x.primal)
     support = x.support
+    if engine.exact and engine.replaying is None:
+        engine.kinks.see(slopes)
     if support is not None:
         mattering = x.primal[support]
         scale = float(x.primal.abs().max())

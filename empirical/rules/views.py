@@ -172,7 +172,7 @@ def cat(engine: Engine, func: Any, tensors: Sequence[Tensor], dim: int = 0) -> T
         place += x.shape[dim]
     primal = torch.cat([_primal(engine, x) for x in tensors], dim)
     support = None
-    if engine.structural:
+    if engine.structural and engine.replaying is None:
         support = torch.cat([_support(x) for x in tensors], dim)
     return engine.wrap(primal, out, corner, support)
 

@@ -16,8 +16,6 @@ from numeric.exact import rank as flint_rank
 from rankfall.cli import main
 from theory.errors import InputError, UnsupportedError
 
-PATTERN = "proved for the recorded pattern"
-
 
 def image(seed=0, shape=(1, 8, 8)):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -123,7 +121,7 @@ def test_proved_where_bounds_meet_and_probable_where_they_do_not():
     wide[1].bias.data += 100
     profile = jacobian_profile(wide, image(0, (1, 2, 3)), patch=None, field="exact", taps=["2"])
     record = next(r for r in profile.records if r.notion == "exact")
-    assert (record.value, record.high, record.known) == (6, 6, PATTERN)
+    assert (record.value, record.high, record.known) == (6, 6, "proved")
 
 
 def test_kinks_in_doubt_only_where_they_matter():
