@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from empirical.data import Stream
 from theory.errors import InputError
 
 PRIME = 1048573  # the largest below 2^20
@@ -57,7 +58,7 @@ class Layer:
 
 def measure(
     model: nn.Module,
-    images: Tensor,
+    images: Tensor | Stream,
     labels: Tensor,
     *,
     loss: float = 0.01,
@@ -97,7 +98,7 @@ def measure(
 
 
 def _one(
-    net: nn.Module, name: str, module: nn.Linear | nn.Conv2d, images: Tensor, labels: Tensor,
+    net: nn.Module, name: str, module: nn.Linear | nn.Conv2d, images: Tensor | Stream, labels: Tensor,
     original: float, loss: float, batch: int,
 ) -> Layer:  # fmt: skip
     groups = module.groups if isinstance(module, nn.Conv2d) else 1
@@ -148,7 +149,11 @@ def exact_rank(weight: Tensor) -> int:
 
 
 def input_rank(
-    net: nn.Module, module: nn.Linear | nn.Conv2d, images: Tensor, batch: int, most: int = 4096
+    net: nn.Module,
+    module: nn.Linear | nn.Conv2d,
+    images: Tensor | Stream,
+    batch: int,
+    most: int = 4096,
 ) -> int:
     """Relative(1e-3) rank of the inputs that the weight multiplies, over at most so many rows."""
     parts: list[Tensor] = []
@@ -177,7 +182,7 @@ def input_rank(
     return int(((values > 0) & (values >= 1e-3 * values[0])).sum())
 
 
-def accuracy(net: nn.Module, images: Tensor, labels: Tensor, batch: int) -> float:
+def accuracy(net: nn.Module, images: Tensor | Stream, labels: Tensor, batch: int) -> float:
     """Fraction classified right."""
     with torch.no_grad():
         right = sum(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from empirical.data import Stream
 from theory.errors import InputError, UnsupportedError
 
 
@@ -43,7 +44,7 @@ def head_of(model: nn.Module) -> tuple[str, nn.Linear]:
 
 def collect(
     model: nn.Module,
-    images: Tensor,
+    images: Tensor | Stream,
     *,
     batch: int = 64,
     device: str = "cpu",

@@ -260,7 +260,8 @@ def _from_hub(name: str) -> nn.Module:
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else repr(error)
         raise InputError(
             f"the weights of {name!r} have to come from a hub and it did not supply them "
-            f"({type(error).__name__}: {reason}); give them with --checkpoint FILE, "
+            f"({type(error).__name__}: {reason}); if a download was interrupted, run the same command "
+            "again: the hub's cache keeps what is whole; otherwise give them with --checkpoint FILE, "
             "or measure an untrained network with --random-weights"
         ) from error
     finally:

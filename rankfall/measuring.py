@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _OPTIONS = (
     click.argument("model"),
     click.option("--images", metavar="DIR|DATASET", help="Class folders, or a timm data set."),
-    click.option("--labels", "label_file", metavar="FILE", help="CSV file,label for a flat DIR."),
+    click.option("--labels", "label_file", metavar="FILE", help="Lines file,label for a flat DIR."),
+    click.option("--data-root", metavar="DIR", help="Folder of a timm data set."),
     click.option("--count", type=click.IntRange(1), help="Stratified subsample of so many."),
     click.option("--checkpoint", type=click.Path(dir_okay=False), help="Local weights."),
     click.option("--random-weights", is_flag=True, help="Untrained weights drawn with --seed."),
@@ -45,6 +46,7 @@ class Asked:
     model: str
     images: str | None
     label_file: str | None
+    data_root: str | None
     count: int | None
     checkpoint: str | None
     random_weights: bool
@@ -83,7 +85,8 @@ class Asked:
         with TerminalProgress() as progress:
             progress.start("reading images", 1)
             data = labelled(
-                loaded, self.images, label_file=self.label_file, count=self.count, seed=self.seed,
+                loaded, self.images, label_file=self.label_file, root=self.data_root,
+                count=self.count, seed=self.seed,
                 progress=lambda done, total: progress.tell(f"{done} of {total}"),
             )  # fmt: skip
             progress.start(f"{loaded.name} on {len(data.images)} images", 1)
