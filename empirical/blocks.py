@@ -110,7 +110,7 @@ class Columns:
         self.operations = x.engine.operations
         if len(self.plan.parts) == 1:
             spec = from_triangle(
-                triangle(rows), (x.primal.numel(), rows.shape[0]), dtype=dtype,
+                triangle(rows, precision=dtype), (x.primal.numel(), rows.shape[0]), dtype=dtype,
                 operations=self.operations,
             )  # fmt: skip
             finish(tap, spec, shape)
@@ -137,9 +137,9 @@ class Columns:
             step = 8192
             for a in range(0, width, step):
                 strip = np.concatenate([f[:, a : a + step] for f in files])
-                upper = triangle(torch.from_numpy(strip), upper)
+                upper = triangle(torch.from_numpy(strip), upper, dtype)
             k = sum(len(part) for part in self.plan.parts)
-            R = upper if upper is not None else torch.zeros(0, k, dtype=torch.float64)
+            R = upper if upper is not None else torch.zeros(0, k, dtype=dtype)
             shape = self.shapes[tap.name]
             rows = int(np.prod(shape))
             spec = from_triangle(R, (rows, k), dtype=dtype, operations=self.operations)

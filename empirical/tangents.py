@@ -122,8 +122,7 @@ class Engine:
             self.memo.append(value)
             return value
         self.replaying += 1
-        value = self.memo[self.replaying - 1]
-        return value
+        return self.memo[self.replaying - 1]
 
     @property
     def exact(self) -> bool:

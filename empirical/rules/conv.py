@@ -78,7 +78,7 @@ def convolution(
         )  # fmt: skip
         return out.squeeze(2)
     field = engine.field
-    w = field.constant(weight)
+    w = engine.once(lambda: prepare(field, weight, groups))
     args = (stride, padding, dilation, groups)
     b, c, height, width = x.primal.shape
     kernel = weight.shape[2:]
@@ -93,12 +93,15 @@ def convolution(
     flat = data.reshape(k * b, c, *data.shape[3:]) if b == 1 else data.flatten(0, 1)
     out4, oy, ox = convolve(field, flat, w, *args, (height, width), outs, offset[2:])
     out5 = out4.unflatten(0, (k, b))  # type: ignore[no-untyped-call]
-    if engine.family:
+
+    def value() -> Tensor:
+        if not engine.family:
+            return func(x.primal, weight, bias, *args[:3], False, output_padding, groups)  # type: ignore[no-any-return]
         full, _, _ = convolve(field, x.primal, w, *args, (height, width), outs, (0, 0))
-        primal = full if bias is None else full + constant_primal(engine, bias).reshape(1, -1, 1, 1)
-        primal = field.reduce_(primal).contiguous()
-    else:
-        primal = func(x.primal, weight, bias, *args[:3], False, output_padding, groups)
+        total = full if bias is None else full + constant_primal(engine, bias).reshape(1, -1, 1, 1)
+        return field.reduce_(total).contiguous()
+
+    primal = engine.once(value)
     support = None
     if x.support is not None:
         mask = (weight != 0).to(torch.float32)
@@ -106,13 +109,43 @@ def convolution(
     return engine.wrap(primal, out5, (0, 0, oy, ox), support)
 
 
+@dataclass(frozen=True)
+class Kernel:
+    """Weights of a convolution, ready for one of the ways to compute it.
+
+    Attributes:
+        weight: [O, C / groups, kh, kw] in the field.
+        matrix: [groups, kh * kw * C / groups, O / groups], None in float32 and for depthwise.
+        depthwise: each output channel reads one input channel.
+    """
+
+    weight: Tensor
+    matrix: Tensor | None
+    depthwise: bool
+
+
+def prepare(field: Field, weight: Tensor, groups: int) -> Kernel:
+    """The weights in the field, laid out for :func:`convolve`."""
+    w = field.constant(weight)
+    depthwise = groups > 1 and w.shape[1] == 1
+    if native(field):
+        return Kernel(w.contiguous(memory_format=torch.channels_last), None, depthwise)
+    return Kernel(w, None if depthwise else _matrix(w, groups), depthwise)
+
+
+def native(field: Field) -> bool:
+    """Whether torch's own convolution is the fast one: in float32 alone."""
+    return isinstance(field, FloatField) and field.dtype == torch.float32
+
+
 def convolve(
-    field: Field, data: Tensor, w: Tensor, stride: Sequence[int], padding: Sequence[int],
+    field: Field, data: Tensor, kernel: Kernel, stride: Sequence[int], padding: Sequence[int],
     dilation: Sequence[int], groups: int, full: Sequence[int], outs: Sequence[int],
     offset: Sequence[int],
 ) -> tuple[Tensor, int, int]:  # fmt: skip
     """Convolve windows [N, C, h, w] placed at ``offset``; returns the outputs' window and place."""
     n, c, h, width = data.shape
+    w = kernel.weight
     o, _, kh, kw = w.shape
     if h == 0 or width == 0:
         return data.new_zeros(n, o, 0, 0), 0, 0
@@ -120,38 +153,61 @@ def convolve(
     xs = reach(offset[1], width, kw, stride[1], padding[1], dilation[1], outs[1])
     if not (ys.count and xs.count):
         return data.new_zeros(n, o, 0, 0), 0, 0
-    out = torch.empty(n, ys.count, xs.count, o, dtype=data.dtype, device=data.device)
-    float32 = isinstance(field, FloatField) and field.dtype == torch.float32
-    depthwise = groups == c and w.shape[1] == 1 and groups > 1
-    pointwise = kh == kw == 1 and tuple(stride) == (1, 1) and tuple(padding) == (0, 0)
-    if pointwise and groups == 1:
-        rows = data.permute(0, 2, 3, 1).reshape(-1, c)
-        matrix = w.reshape(o, c).t().contiguous()
-        step = max(1, WORKSPACE // (data.element_size() * max(c, o)))
-        flat = out.view(-1, o)
-        for a in range(0, rows.shape[0], step):
-            flat[a : a + step] = field.matmul(rows[a : a + step], matrix)
+    if kh == kw == 1 and tuple(stride) == (1, 1) and tuple(padding) == (0, 0) and groups == 1:
+        out = _pointwise(field, data, w)
         return out.permute(0, 3, 1, 2), offset[0], offset[1]
     per = data.element_size() * (
-        ys.length * xs.length * c if float32 or depthwise else ys.count * xs.count * c * kh * kw
+        ys.length * xs.length * c if kernel.matrix is None else ys.count * xs.count * c * kh * kw
     )
     step = max(1, WORKSPACE // per)
-    kernel = None if float32 else _matrix(w, groups)
+    if native(field) and step >= n:
+        out = _native(data, w, stride, dilation, groups, ys, xs, offset)
+        return out, ys.start, xs.start
+    out = torch.empty(n, ys.count, xs.count, o, dtype=data.dtype, device=data.device)
     for a in range(0, n, step):
-        buffer = padded(data[a : a + step], ys, xs, offset[0], offset[1])
         target = out[a : a + step]
-        if float32:
-            image = buffer.permute(0, 3, 1, 2)
-            w_last = w.contiguous(memory_format=torch.channels_last)
-            target.permute(0, 3, 1, 2).copy_(
-                nn.functional.conv2d(image, w_last, None, tuple(stride), 0, tuple(dilation), groups)
-            )
-        elif depthwise:
+        if native(field):
+            image = _native(data[a : a + step], w, stride, dilation, groups, ys, xs, offset)
+            target.permute(0, 3, 1, 2).copy_(image)
+            continue
+        buffer = padded(data[a : a + step], ys, xs, offset[0], offset[1])
+        if kernel.matrix is None:
             _shifted(field, buffer, w, stride, dilation, target)
         else:
-            assert kernel is not None
-            _gemm(field, buffer, kernel, (kh, kw), stride, dilation, groups, target)
+            _gemm(field, buffer, kernel.matrix, (kh, kw), stride, dilation, groups, target)
     return out.permute(0, 3, 1, 2), ys.start, xs.start
+
+
+def _pointwise(field: Field, data: Tensor, w: Tensor) -> Tensor:
+    """A 1x1 convolution of [N, C, h, w] is one product; returns [N, h, w, O]."""
+    n, c, h, width = data.shape
+    o = w.shape[0]
+    out = torch.empty(n, h, width, o, dtype=data.dtype, device=data.device)
+    rows = data.permute(0, 2, 3, 1).reshape(-1, c)
+    matrix = w.reshape(o, c).t().contiguous()
+    step = max(1, WORKSPACE // (data.element_size() * max(c, o)))
+    flat = out.view(-1, o)
+    for a in range(0, rows.shape[0], step):
+        flat[a : a + step] = field.matmul(rows[a : a + step], matrix)
+    return out
+
+
+def _native(
+    data: Tensor, w: Tensor, stride: Sequence[int], dilation: Sequence[int], groups: int,
+    ys: Reach, xs: Reach, offset: Sequence[int],
+) -> Tensor:  # fmt: skip
+    """torch's convolution, channels last. Its own padding saves the padded copy where it serves."""
+    before = [offset[0] - ys.first, offset[1] - xs.first]
+    after = [ys.length - before[0] - data.shape[2], xs.length - before[1] - data.shape[3]]
+    # with as much padding after as before every output that is wanted is there, and maybe more
+    if min(before) >= 0 and all(a <= b for a, b in zip(after, before, strict=True)):
+        image = data.contiguous(memory_format=torch.channels_last)
+        out = nn.functional.conv2d(
+            image, w, None, tuple(stride), tuple(before), tuple(dilation), groups
+        )
+        return out[:, :, : ys.count, : xs.count]
+    image = padded(data, ys, xs, offset[0], offset[1]).permute(0, 3, 1, 2)
+    return nn.functional.conv2d(image, w, None, tuple(stride), 0, tuple(dilation), groups)
 
 
 def _matrix(w: Tensor, groups: int) -> Tensor:

@@ -19,7 +19,7 @@ def matmul(engine: Engine, func: Any, a: Tensor, b: Tensor) -> Tangent:
     """``a @ b``: constant times active is one large product, active times active the product rule."""
     pa = a.primal if isinstance(a, Tangent) else constant_primal(engine, a)
     pb = b.primal if isinstance(b, Tangent) else constant_primal(engine, b)
-    primal = engine.field.matmul(pa, pb) if engine.family else func(pa, pb)
+    primal = engine.once(lambda: engine.field.matmul(pa, pb) if engine.family else func(pa, pb))
     if isinstance(a, Tangent) and isinstance(b, Tangent) and engine.exact:
         raise engine.refuse(
             func,
@@ -28,13 +28,17 @@ def matmul(engine: Engine, func: Any, a: Tensor, b: Tensor) -> Tangent:
         )
     data: Tensor | None = None
     if isinstance(a, Tangent):
-        data = left_active(engine, a, pb if isinstance(b, Tangent) else engine.field.constant(b))
+        data = left_active(engine, a, pb if isinstance(b, Tangent) else _constant(engine, b))
     if isinstance(b, Tangent):
-        other = pa if isinstance(a, Tangent) else engine.field.constant(a)
+        other = pa if isinstance(a, Tangent) else _constant(engine, a)
         second = right_active(engine, other, b)
         zero = (0,) * primal.ndim
         data = second if data is None else unite(engine, (data, zero), (second, zero))[0]
     return engine.wrap(primal, data, None, _support(a, b))
+
+
+def _constant(engine: Engine, value: Tensor) -> Tensor:
+    return engine.once(lambda: engine.field.constant(value))
 
 
 def left_active(engine: Engine, a: Tangent, b: Tensor) -> Tensor:
