@@ -217,8 +217,6 @@ def check_pattern(model: nn.Module, image: Tensor, choices: Sequence[Choice]) ->
         image: [1, channels, height, width], float64, on the model's device.
         choices: the recorded pattern in the order of the pass.
     """
-    import empirical.rounding_rules  # noqa: F401  (fills the table)
-
     started = time.perf_counter()
     number, before = 0, (-1, -1)
     accepted: dict[int, int] = {}
@@ -259,6 +257,8 @@ def _verdict(session: Session, seconds: float) -> PatternCheck:
 
 
 def _run(model: nn.Module, image: Tensor, session: Session) -> None:
+    import empirical.rounding_rules  # noqa: F401  (fills the table)
+
     handles = []
     for name, module in model.named_modules():
         handles.append(module.register_forward_pre_hook(lambda *_, n=name: session.path.append(n)))
