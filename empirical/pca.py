@@ -68,6 +68,7 @@ class PCADimension:
     samples: int
     estimator: str
     seconds: float
+    patch: int | None = None
 
     def records(self, subject: Subject) -> tuple[Record, ...]:
         """One record a (tap, noise)."""
@@ -81,7 +82,8 @@ class PCADimension:
             )  # fmt: skip
             saturated = t.rank >= t.bound
             bias = None if t.jacobian is None else t.rank - t.jacobian
-            note = f"noise {t.noise:g}, {self.estimator}" + ("; saturated" if saturated else "")
+            note = f"noise {t.noise:g}, {self.estimator}, at most {t.bound}"
+            note += " (saturated)" if saturated else ""
             if bias is not None:
                 note += f"; Jacobian rank {t.jacobian:g}, bias {bias:+g}"
             found.append(
@@ -91,9 +93,10 @@ class PCADimension:
                     settings={
                         "noise": t.noise, "samples": self.samples, "estimator": self.estimator,
                         "sketch": t.sketch,
-                    },
+                    } | ({} if self.patch is None else {"patch": self.patch}),
                     extra={
                         "bound": t.bound, "saturated": saturated, "bias": bias,
+                        "jacobian_rank": t.jacobian,
                         "relative(0.001)": t.relative(1e-3), "kind": t.tap.kind, "note": note,
                     },
                 )
@@ -113,7 +116,8 @@ def measure(
     batch: int = 64,
     seed: int = 0,
     device: str = "cpu",
-    jacobian: Mapping[str, float] | None = None,
+    jacobian: Mapping[str, float | np.ndarray] | None = None,
+    patch: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PCADimension:
     """Measure the perturbed PCA dimension at every tap.
@@ -129,7 +133,9 @@ def measure(
         batch: samples a pass.
         seed: seed of z and of the projections.
         device: where to run.
-        jacobian: tap -> rank of the Jacobian, to show the bias against it.
+        jacobian: tap -> singular values of the Jacobian along the perturbed pixels (or its rank),
+            to show the bias against it, at the same relative resolution.
+        patch: perturb the central square of so many pixels only; the whole image by default.
         progress: called with (done, total) passes.
 
     Raises:
@@ -145,6 +151,7 @@ def measure(
     dtype = torch.float32 if estimator == "official" else torch.float64
     net = copy.deepcopy(model).to(device=device, dtype=dtype).eval()
     x = image.to(device=device, dtype=dtype)
+    inside = torch.from_numpy(window(tuple(image.shape), patch)).to(x)
     names = [tap.name for tap in taps]
     centre = outputs(net, x[None], names)
     found = []
@@ -158,7 +165,7 @@ def measure(
         for start in range(0, samples, batch):
             size = min(batch, samples - start)
             z = torch.randn(size, *image.shape, generator=generator, dtype=torch.float64)
-            seen = outputs(net, x + noise * z.to(x), names)
+            seen = outputs(net, x + noise * inside * z.to(x), names)
             for name in names:
                 sums[name].add((seen[name] - centre[name]).flatten(1), seen[name].flatten(1))
             done += 1
@@ -166,19 +173,45 @@ def measure(
                 progress(done, total)
         for tap in taps:
             own = sums[tap.name]
-            deviations, rank, resolution = own.finish()
-            if not np.isfinite(deviations).all():
+            if not bool(torch.isfinite(centre[tap.name]).all()) or not own.finite():
                 raise InputError(f"the features at {tap.name} are NaN or infinite")
+            deviations, rank, resolution = own.finish()
             width = centre[tap.name].numel()
             bound = min(samples - 1, width, own.kept)
             found.append(
                 TapDimension(
                     tap, tuple(centre[tap.name].shape[1:]), noise, deviations, min(rank, bound),
                     bound, own.kept if own.kept < width else None, resolution,
-                    (jacobian or {}).get(tap.name),
+                    _rank_there((jacobian or {}).get(tap.name), resolution),
                 )
             )  # fmt: skip
-    return PCADimension(tuple(found), samples, estimator, time.perf_counter() - started)
+    return PCADimension(tuple(found), samples, estimator, time.perf_counter() - started, patch)
+
+
+def window(shape: Sequence[int], patch: int | None) -> np.ndarray:
+    """1 where the image is perturbed: the central patch, or everywhere; [channels, height, width].
+
+    Raises:
+        InputError: the patch does not fit.
+    """
+    inside = np.ones(tuple(shape))
+    if patch is None:
+        return inside
+    if not 0 < patch <= min(shape[1:]):
+        raise InputError(f"a {patch}x{patch} patch does not fit in an image of {tuple(shape[1:])}")
+    inside[:] = 0
+    top, left = ((side - patch) // 2 for side in shape[1:])
+    inside[:, top : top + patch, left : left + patch] = 1
+    return inside
+
+
+def _rank_there(jacobian: float | np.ndarray | None, resolution: float) -> float | None:
+    """Rank of the Jacobian: given, or its singular values above the resolution of the PCA."""
+    if jacobian is None or isinstance(jacobian, (int, float)):
+        return jacobian
+    values = np.asarray(jacobian, dtype=float)
+    top = values.max(initial=0.0)
+    return float(((values > 0) & (values >= resolution * top)).sum())
 
 
 class _Covariance:
@@ -197,7 +230,7 @@ class _Covariance:
             generator = torch.Generator().manual_seed(seed)
             self.bucket = torch.randint(0, self.kept, (width,), generator=generator)
             self.sign = torch.randint(0, 2, (width,), generator=generator).double() * 2 - 1
-        self.total = torch.zeros(self.kept, dtype=torch.float64)
+        self.total: Tensor | None = None
         self.second: Tensor | None = None
 
     def add(self, deviation: Tensor, feature: Tensor) -> None:
@@ -205,13 +238,17 @@ class _Covariance:
         if self.official:
             self.features.append(feature.cpu())
             return
-        d = deviation.double().cpu()
-        if self.bucket is not None and self.sign is not None:
-            d = torch.zeros(len(d), self.kept, dtype=torch.float64).index_add_(
-                1, self.bucket, d * self.sign
-            )
-        self.total += d.sum(0)
+        d = deviation.double()  # accumulated where it is: a wide tap is not moved off its device
+        if self.bucket is not None:
+            self.bucket, self.sign = self.bucket.to(d.device), self.sign.to(d.device)
+            d = d.new_zeros(len(d), self.kept).index_add_(1, self.bucket, d * self.sign)
+        self.total = d.sum(0) if self.total is None else self.total.add_(d.sum(0))
         self.second = d.T @ d if self.second is None else self.second.addmm_(d.T, d)
+
+    def finite(self) -> bool:
+        """Whether all that was added is finite."""
+        parts = self.features if self.official else [self.second]
+        return all(part is not None and bool(torch.isfinite(part).all()) for part in parts)
 
     def finish(self) -> tuple[np.ndarray, int, float]:
         """Descending standard deviations, rank, and the relative cut on them."""
@@ -222,9 +259,10 @@ class _Covariance:
             values = torch.linalg.svdvals(x @ x.T / n).double().numpy()
             cut = n * float(np.finfo(np.float32).eps)
         else:
-            assert self.second is not None
-            mean = self.total / n
-            covariance = self.second / n - torch.outer(mean, mean)
+            assert self.second is not None  # at least one batch was added
+            assert self.total is not None
+            mean = self.total.cpu() / n
+            covariance = self.second.cpu() / n - torch.outer(mean, mean)
             values = torch.linalg.eigvalsh(covariance).flip(0).clamp_min(0).numpy()
             cut = max(n, self.kept) * float(np.finfo(np.float64).eps)
         top = float(values[0]) if len(values) else 0.0
