@@ -204,6 +204,9 @@ def _load_digits(
         source, notes = _from_checkpoint(model, checkpoint)
     elif random_weights:
         model, source = digits.build(name, seed), f"random weights, seed {seed}"
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            _wake_head(model)
     else:
         trained = digits.digits_model(name)
         model = trained.model
@@ -240,11 +243,16 @@ def _create(name: str, seed: int) -> nn.Module:
             model: nn.Module = timm.create_model(name, pretrained=False, zero_init_last=False)
         except TypeError:
             model = timm.create_model(name, pretrained=False)
-        getter = getattr(model, "get_classifier", None)
-        head = getter() if callable(getter) else None
-        if isinstance(head, nn.Linear) and not bool(head.weight.any()):
-            nn.init.trunc_normal_(head.weight, std=0.02)
+        _wake_head(model)
     return model
+
+
+def _wake_head(model: nn.Module) -> None:
+    """Draw the weights of a head that starts at zero."""
+    getter = getattr(model, "get_classifier", None)
+    head = getter() if callable(getter) else None
+    if isinstance(head, nn.Linear) and not bool(head.weight.any()):
+        nn.init.trunc_normal_(head.weight, std=0.02)
 
 
 def _from_hub(name: str) -> nn.Module:
