@@ -1,8 +1,9 @@
 """What a pruning engineer needs: ranks of stored weights and inputs, and what factorising saves.
 
 For each linear and convolution layer: the exact rank of the stored weight (mod p, which proves full
-rank; probable below it), its relative ranks, the rank of its input over the data, and the smallest
-rank whose truncated SVD keeps the accuracy, measured by replacing that layer in the network.
+rank; certified by flint below it, probable where the matrix is too large for that), its relative
+ranks, the rank of its input over the data, and the smallest rank whose truncated SVD keeps the
+accuracy, measured by replacing that layer in the network.
 """
 
 from __future__ import annotations
@@ -11,17 +12,25 @@ import copy
 import csv
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from empirical.data import Stream
+from empirical.data import Labelled, Stream
+from empirical.records import Record
+from empirical.subject import Subject
 from theory.errors import InputError
 
+if TYPE_CHECKING:
+    from empirical.models import LoadedModel
+
 PRIME = 1048573  # the largest below 2^20
+#: entries of a matrix of deficient rank that flint still certifies in seconds
+CERTIFIED = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,8 @@ class Layer:
     Attributes:
         name: module path; ``kind`` linear or conv; ``rows`` and ``columns`` of a group's weight
             matrix [outputs, inputs x kernel]; ``groups`` of them.
-        exact: exact rank of the whole stored weight (summed over groups); ``proved`` when full.
+        exact: exact rank of the whole stored weight (summed over groups).
+        proved: whether that is certain: full rank, or certified.
         relative_3, relative_7: relative ranks at 1e-3 and 2^-23, summed over groups.
         input_rank: rank of the layer's inputs over the data at relative 1e-3; None for groups.
         parameters: of the weight; ``kept_rank`` the smallest rank found that keeps the accuracy.
@@ -64,6 +74,7 @@ def measure(
     loss: float = 0.01,
     batch: int = 128,
     layers: Sequence[str] | None = None,
+    device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Layer, ...]:
     """Measure every linear and convolution layer.
@@ -75,6 +86,7 @@ def measure(
         loss: accuracy that replacing one layer may cost.
         batch: images a pass.
         layers: module paths; all by default.
+        device: where to classify.
         progress: called with (done, total).
 
     Raises:
@@ -82,7 +94,7 @@ def measure(
     """
     if not 0 <= loss < 1:
         raise InputError(f"a loss of accuracy lies in [0, 1), got {loss}")
-    net = copy.deepcopy(model).eval()
+    net = copy.deepcopy(model).eval().to(device)
     found = {n: m for n, m in net.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
     chosen = list(found) if layers is None else list(layers)
     for name in chosen:
@@ -107,7 +119,8 @@ def _one(
     rows, columns = matrices.shape[1:]
     u, s, v = torch.linalg.svd(matrices, full_matrices=False)
     top = s[:, :1]
-    exact = sum(exact_rank(m) for m in matrices)
+    ranks = [stored_rank(m.cpu()) for m in matrices]
+    exact, proved = sum(r for r, _ in ranks), all(p for _, p in ranks)
 
     def replaced(rank: int) -> float:
         low = (u[:, :, :rank] * s[:, None, :rank]) @ v[:, :rank]
@@ -129,10 +142,29 @@ def _one(
     saved = groups * (rows * columns - high * (rows + columns))
     return Layer(
         name, "conv" if isinstance(module, nn.Conv2d) else "linear", rows, columns, groups, exact,
-        exact == groups * full, int((s >= 1e-3 * top).sum()), int((s >= 2.0**-23 * top).sum()),
+        proved, int((s >= 1e-3 * top).sum()), int((s >= 2.0**-23 * top).sum()),
         input_rank(net, module, images, batch) if groups == 1 else None, stored.numel(), high,
         max(0, saved), best, original,
     )  # fmt: skip
+
+
+def stored_rank(weight: Tensor, limit: int | None = None) -> tuple[int, bool]:
+    """(exact rank of a matrix of floats, whether it is proved).
+
+    Args:
+        weight: the matrix.
+        limit: entries up to which a deficient rank is certified; ``CERTIFIED`` by default.
+    """
+    found = exact_rank(weight)
+    if found == min(weight.shape):
+        return found, True  # a rank mod p is a lower bound
+    if weight.numel() > (CERTIFIED if limit is None else limit):
+        return found, False
+    from fractions import Fraction
+
+    from numeric.exact import rank
+
+    return rank([[Fraction(v) for v in row] for row in weight.double().tolist()]), True
 
 
 def exact_rank(weight: Tensor) -> int:
@@ -175,7 +207,7 @@ def input_rank(
     try:
         with torch.no_grad():
             for start in range(0, len(images), batch):
-                net(images[start : start + batch])
+                net(images[start : start + batch].to(module.weight))
     finally:
         handle.remove()
     values = torch.linalg.svdvals(torch.cat(parts)[: 4 * most])
@@ -184,12 +216,40 @@ def input_rank(
 
 def accuracy(net: nn.Module, images: Tensor | Stream, labels: Tensor, batch: int) -> float:
     """Fraction classified right."""
+    where = next(net.parameters())
     with torch.no_grad():
         right = sum(
-            int((net(images[a : a + batch]).argmax(1) == labels[a : a + batch]).sum())
+            int(
+                (
+                    net(images[a : a + batch].to(where)).argmax(1).cpu() == labels[a : a + batch]
+                ).sum()
+            )
             for a in range(0, len(images), batch)
         )
     return right / len(images)
+
+
+def records(table: Sequence[Layer], loaded: LoadedModel, data: Labelled, seed: int) -> list[Record]:
+    """One record a layer: the exact rank of its stored weight, the rest beside it."""
+    subject = Subject(loaded.name, loaded.weights, data.hash, dtype="float32", seed=seed)
+    found = []
+    for index, layer in enumerate(table):
+        here = replace(
+            subject, tap=layer.name, tap_index=index, separator=False,
+            shape=(layer.rows, layer.columns),
+        )  # fmt: skip
+        note = (
+            f"exact {layer.exact}, input rank {layer.input_rank}, kept rank {layer.kept_rank}, "
+            f"{layer.saved} parameters saved at accuracy {layer.accuracy:.1%}"
+        )
+        found.append(
+            here.record(
+                "factorise", "exact", float(layer.exact),
+                known="proved" if layer.proved else "probable",
+                extra={**asdict(layer), "note": note},
+            )
+        )  # fmt: skip
+    return found
 
 
 def to_csv(table: Sequence[Layer]) -> str:

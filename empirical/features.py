@@ -74,7 +74,7 @@ def collect(
         said.append(output.double().cpu())
 
     handle = head.register_forward_hook(note)
-    dtype = head.weight.dtype
+    dtype, home = head.weight.dtype, head.weight.device
     try:
         model.to(device)
         with torch.no_grad():
@@ -84,6 +84,7 @@ def collect(
                     progress(min(start + batch, len(images)), len(images))
     finally:
         handle.remove()
+        model.to(home)
     features, logits = torch.cat(seen), torch.cat(said)
     if features.ndim != 2:
         raise UnsupportedError(

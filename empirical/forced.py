@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
+
+from empirical.factorise import stored_rank
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +42,7 @@ def forced(
         bias: [classes]; 0 by default.
     """
     w = np.asarray(head_weight, dtype=np.float64)
-    exact = _rank(w)
+    exact, _ = stored_rank(torch.from_numpy(w), limit=w.size)  # certified, whatever the size
     basis = np.linalg.svd(w)[0][:, exact:].T
     span = None
     if features is not None:
@@ -50,17 +53,3 @@ def forced(
     residual = float(np.abs(basis @ w).max()) if basis.size else 0.0
     b = np.zeros(len(w)) if bias is None else np.asarray(bias, dtype=np.float64)
     return Forced(len(w) - exact, span, basis, residual, basis @ b)
-
-
-def _rank(w: np.ndarray) -> int:
-    """Exact rank: full rank mod a prime proves it at once, anything less is certified by flint."""
-    from fractions import Fraction
-
-    import torch
-
-    from empirical.factorise import exact_rank
-    from numeric.exact import rank
-
-    if exact_rank(torch.from_numpy(w)) == min(w.shape):
-        return int(min(w.shape))
-    return rank([[Fraction(float(v)) for v in row] for row in w])

@@ -12,6 +12,7 @@ import click
 from theory.errors import InputError
 
 if TYPE_CHECKING:
+    from empirical.data import Labelled
     from empirical.features import Features
     from empirical.models import LoadedModel
     from empirical.records import Record
@@ -75,20 +76,27 @@ class Asked:
             click.echo(f"{loaded.name}: {note}", err=True)
         return loaded
 
-    def features(self, loaded: LoadedModel) -> tuple[Features, Any, Subject]:
-        """(features, labels, subject) of the labelled images, in one pass."""
+    def data(self, loaded: LoadedModel) -> Labelled:
+        """The labelled images."""
         from empirical.data import labelled
-        from empirical.features import collect
-        from empirical.subject import Subject
         from rankfall.show import TerminalProgress
 
         with TerminalProgress() as progress:
             progress.start("reading images", 1)
-            data = labelled(
+            return labelled(
                 loaded, self.images, label_file=self.label_file, root=self.data_root,
                 count=self.count, seed=self.seed,
                 progress=lambda done, total: progress.tell(f"{done} of {total}"),
             )  # fmt: skip
+
+    def features(self, loaded: LoadedModel) -> tuple[Features, Any, Subject]:
+        """(features, labels, subject) of the labelled images, in one pass."""
+        from empirical.features import collect
+        from empirical.subject import Subject
+        from rankfall.show import TerminalProgress
+
+        data = self.data(loaded)
+        with TerminalProgress() as progress:
             progress.start(f"{loaded.name} on {len(data.images)} images", 1)
             found = collect(
                 loaded.model, data.images, device=self.device,

@@ -14,6 +14,7 @@ MEASUREMENTS = {
     "pca": "PCA dimension of the features around an image.",
     "classification": "Classification dimension of the final features.",
     "dependence": "Independence deficit of the logits.",
+    "factorise": "Ranks of weights and inputs, and what factorising a layer saves.",
     "lyapunov": "Exponents of the Jacobian's singular values with depth.",
 }
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,6 +47,42 @@ def test_a_low_rank_layer_is_found_and_its_savings_counted() -> None:
     assert [r["name"] for r in rows] == ["1", "3"]
     with pytest.raises(InputError, match="no linear"):
         measure(net, x, y, layers=["2"])
+
+
+def test_deficient_weights_are_certified_where_they_are_small(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from empirical import factorise
+
+    rng = np.random.default_rng(1)
+    low = torch.from_numpy(rng.integers(-8, 9, (20, 6)) @ rng.integers(-8, 9, (6, 15)) * 2.0**-9)
+    assert factorise.stored_rank(low) == (6, True)
+    monkeypatch.setattr(factorise, "CERTIFIED", 10)
+    assert factorise.stored_rank(low) == (6, False)  # a rank mod p alone proves full rank only
+    # an unlucky prime: the entry is 0 mod p, and not over the rationals
+    unlucky = torch.tensor([[float(factorise.PRIME)]], dtype=torch.float64)
+    monkeypatch.setattr(factorise, "CERTIFIED", 0)
+    assert factorise.stored_rank(unlucky) == (0, False)
+    monkeypatch.undo()
+    assert factorise.stored_rank(unlucky) == (1, True)
+
+
+def test_the_command_writes_a_table(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from empirical.runs import read_records
+    from rankfall.commands.measure import command
+
+    asked = ["factorise", "digits-resmlp", "--layers", "stem.proj,head", "--count", "100"]
+    more = ["--out", str(tmp_path / "run"), "--csv", str(tmp_path / "layers.csv")]
+    done = CliRunner().invoke(command, [*asked, *more])
+    assert done.exit_code == 0, done.output
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "layers.csv").read_text())))
+    assert [r["name"] for r in rows] == ["stem.proj", "head"]
+    assert [r.tap for r in read_records(tmp_path / "run")] == ["stem.proj", "head"]
+    assert "head" in done.output
+    refused = CliRunner().invoke(command, ["factorise", "digits-resmlp", "--loss", "1.5"])
+    assert isinstance(refused.exception, InputError)
 
 
 def test_convolutions_with_groups() -> None:
