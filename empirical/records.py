@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -82,7 +83,7 @@ class Record:
 
     def to_json(self) -> str:
         """One line of JSON with ``"schema": 1``; non-finite numbers become null."""
-        data = asdict(self)
+        data = _finite(asdict(self))
         return json.dumps({"schema": SCHEMA, **data}, sort_keys=False, allow_nan=False)
 
     @classmethod
@@ -102,3 +103,14 @@ class Record:
             return cls(**record)
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"not a schema-{SCHEMA} record: {line[:80]!r} ({error})") from error
+
+
+def _finite(value: Any) -> Any:
+    """Plain data with None in place of every number that is not finite, which JSON cannot hold."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return value

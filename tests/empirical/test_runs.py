@@ -150,3 +150,9 @@ def test_kill_in_the_middle_leaves_a_run_that_continues(tmp_path: Path) -> None:
         assert taps == [f"tap{i}" for i in range(len(taps))]
         run.append(record("after"))
     assert read_records(tmp_path)[-1].tap == "after"
+
+
+def test_numbers_that_are_not_finite_become_null() -> None:
+    odd = record(extra={"margin": float("inf"), "inside": [{"x": float("nan")}, 1.5]})
+    extra = Record.from_json(odd.to_json()).extra
+    assert extra == {"margin": None, "inside": [{"x": None}, 1.5]}
