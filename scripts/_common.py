@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import TracebackType
 
 import torch
 
@@ -17,6 +18,7 @@ from empirical.models import LoadedModel, load
 from empirical.records import Record
 from empirical.runs import Run, read_records
 from empirical.subject import Subject
+from theory.errors import InputError, UnsupportedError
 
 SMOKE = "digits-resnet"
 
@@ -42,10 +44,19 @@ def arguments(text: str, models: tuple[str, ...] = ("resnet18",), count: int | N
     parser.add_argument("--out", help="run folder; what is in it is not measured again")
     parser.add_argument("--smoke", action="store_true", help="seconds, on the embedded default")
     args = parser.parse_args()
+    sys.excepthook = refuse
     args.models = args.models or list(models)
     if args.smoke:
         args.models, args.images, args.labels, args.count = [SMOKE], None, None, smoke
     return args
+
+
+def refuse(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Bad input is one line and exit status 2; what was measured stays in the run folder."""
+    if isinstance(error, InputError | UnsupportedError):
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2)
+    sys.__excepthook__(kind, error, trace)
 
 
 def say(what: str, done: int, total: int, seconds: float) -> None:

@@ -1,16 +1,19 @@
 """Classification dimension beside the published figures, over ImageNet's validation set."""
 
-from _common import answer, arguments
+from _common import arguments, features_of, keep
 
-from empirical.data import labelled
-from empirical.models import load
-from empirical.validation import feature_records, published_records
+from empirical.classification import PROJECTIONS, measure
+from empirical.published import published_records
 
-args = arguments(__doc__)
-records = []
-for name in args.models:
-    loaded = load(name)
-    data = labelled(loaded, args.images, count=args.count, seed=args.seed)
-    found = feature_records(loaded, data, args.seed, args.device)
-    records += [r for r in found if r.measurement == "classification"] + published_records(found)
-answer(records, args, "study classification-dimension")
+PAPER = (
+    "resnet18", "resnet50", "resmlp_24_224", "gmixer_24_224", "vit_tiny_patch16_224",
+    "swin_tiny_patch4_window7_224",
+)  # fmt: skip
+args = arguments(__doc__, PAPER, smoke=None)
+for _, subject, data, seen in features_of(args):
+    for projection in PROJECTIONS:
+        found = measure(
+            seen.features, seen.weight, seen.bias, data.labels, projection=projection,
+            seed=args.seed,
+        ).records(subject)  # fmt: skip
+        keep([*found, *published_records(found)], args, "study classification-dimension")

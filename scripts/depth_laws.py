@@ -1,16 +1,12 @@
 """Singular-value exponents over the blocks, and token rank with and without skips."""
 
-from _common import answer, arguments
+from _common import arguments, images_of, keep
 
-from empirical.data import pictures
-from empirical.models import load
 from empirical.validation import depth_records
 
-args = arguments(__doc__, "vit_tiny_patch16_224")
-records = []
-for name in args.models:
-    loaded = load(name)
-    for title, image in pictures(loaded, args.images, args.count or 1):
-        directions = 16 if args.smoke else 256
-        records += depth_records(loaded, image, title, args.seed, directions, args.device)
-answer(records, args, "study depth-laws")
+args = arguments(__doc__, ("vit_tiny_patch16_224",), count=1)
+directions = 16 if args.smoke else 256
+for loaded, subject, image in images_of(args, "lyapunov"):
+    title = subject.extra["image_name"]
+    found = depth_records(loaded, image, title, args.seed, directions, args.device)
+    keep(found, args, "study depth-laws")

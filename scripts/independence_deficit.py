@@ -1,16 +1,20 @@
 """Independence deficit of every class, on its own samples and on all of them, at w = 20."""
 
-from _common import answer, arguments
+from dataclasses import replace
 
-from empirical.data import labelled
-from empirical.models import load
-from empirical.validation import feature_records
+import torch
+from _common import arguments, clock, features_of, keep
 
-args = arguments(__doc__)
-records = []
-for name in args.models:
-    loaded = load(name)
-    data = labelled(loaded, args.images, count=args.count, seed=args.seed)
-    found = feature_records(loaded, data, args.seed, args.device)
-    records += [r for r in found if r.measurement == "dependence"]
-answer(records, args, "study independence-deficit")
+from empirical.dependence import SAMPLES, measure
+
+args = arguments(__doc__, smoke=None)
+for loaded, subject, data, seen in features_of(args):
+    here = replace(subject, shape=(seen.logits.shape[1],))
+    present = torch.bincount(data.labels, minlength=seen.logits.shape[1])
+    for samples in SAMPLES:
+        found = measure(
+            seen.logits, data.labels, samples=samples, seed=args.seed,
+            classes=(present >= 2).nonzero().flatten().tolist(),
+            progress=clock(f"{loaded.name}, {samples} samples, classes"),
+        )  # fmt: skip
+        keep(found.records(here), args, "study independence-deficit")
