@@ -21,7 +21,10 @@ from empirical.features import outputs
 from empirical.records import Record
 from empirical.spectrum import effective_rank, participation_ratio, stable_rank
 from empirical.taps import Tap
+from empirical.verdicts import best_exact, ends
+from empirical.verdicts import taps as tap_order
 from theory.errors import UnsupportedError
+from theory.layers import LayerFact, layer_rank
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,14 @@ class Tokens:
         rank: relative(1e-3) rank.
         distance: |X - 1 mean^T| / |X|, 0 when all tokens are equal (Frobenius).
         stable: stable rank.
+        attention: whether the block mixes tokens by attention.
     """
 
     tap: str
     rank: int
     distance: float
     stable: float
+    attention: bool = False
 
 
 def token_ranks(
@@ -72,7 +77,8 @@ def token_ranks(
         norm = float(x[0].norm())
         distance = float((x[0] - x[0].mean(0)).norm()) / norm if norm else 0.0
         count = int(((values > 0) & (values >= 1e-3 * values[0])).sum())
-        found.append(Tokens(name, count, distance, stable_rank(values)))
+        attention = hasattr(net.get_submodule(name), "attn")
+        found.append(Tokens(name, count, distance, stable_rank(values), attention))
     if not found:
         raise UnsupportedError("the network has no blocks of tokens")
     return tuple(found)
@@ -124,55 +130,100 @@ class Loss:
 
     Attributes:
         before, after: the taps.
-        lost: rank lost along these directions (a partial drop: a lower bound of the true drop).
-        bound: the most that residual-loss allows, or None where no bound applies.
+        lost: difference of the best-known exact ranks along these directions (a partial drop: a
+            lower bound of the drop over all inputs).
+        sure: what is surely lost: lower end before less upper end after; -inf where the rank after
+            has no upper end (a float64 spectrum bounds no exact rank from above).
+        bound: the most that the layers between can lose, or None where nothing is proved.
+        proof: the steps of the bound.
     """
 
     before: str
     after: str
     lost: float
+    sure: float
     bound: float | None
+    proof: tuple[str, ...] = ()
 
     @property
     def broken(self) -> bool:
         """Whether a proved bound is contradicted."""
-        return self.bound is not None and self.lost > self.bound
+        return self.bound is not None and self.sure > self.bound
 
 
-def losses(records: Iterable[Record], bounds: Mapping[str, float]) -> tuple[Loss, ...]:
+def losses(
+    records: Iterable[Record],
+    bounds: Mapping[str, float],
+    proofs: Mapping[str, tuple[str, ...]] | None = None,
+) -> tuple[Loss, ...]:
     """Loss per block from the best-known exact ranks; ``bounds``: tap -> most it may lose."""
-    from empirical.sandwich import best_exact, taps
-
     rows = [r for r in records if r.measurement == "jacobian"]
-    known = [(t, r) for t in taps(rows) if (r := best_exact(rows, t)) is not None]
+    known = [(t, r) for t in tap_order(rows) if (r := best_exact(rows, t)) is not None]
     found = []
     for (before, a), (after, b) in pairwise(known):
-        # only what is surely lost counts against a bound: lower end before, upper end after
-        high = b.high if b.high is not None else b.value
-        found.append(Loss(before, after, (a.low or 0.0) - (high or 0.0), bounds.get(after)))
+        lost = (a.value or 0.0) - (b.value or 0.0)
+        sure = (a.low or 0.0) - (b.high if b.high is not None else float("inf"))
+        if a.known == "measured" or b.known == "measured":
+            sure = min(sure, ends(a)[0] - ends(b)[1])
+        proof = (proofs or {}).get(after, ())
+        found.append(Loss(before, after, lost, sure, bounds.get(after), proof))
     return tuple(found)
 
 
-def branch_bounds(model: nn.Module, image: Tensor, taps: Sequence[Tap]) -> dict[str, float]:
-    """Most rank a residual block can lose: the inner width of its branch (residual-loss).
+def segment_bounds(
+    model: nn.Module, image: Tensor, taps: Sequence[Tap]
+) -> tuple[dict[str, float], dict[str, tuple[str, ...]]]:
+    """Most rank that is lost between consecutive separator taps, and the steps that prove it.
 
-    Only timm's ResNet blocks with an identity shortcut are recognised; their ReLU after the sum
-    adds its inactive outputs at this image. A projection shortcut has no such bound.
+    A residual block loses at most its branch's rank, so at most the branch's inner width
+    (residual-loss; several in a row add up, residual-stack); any other layer with n inputs loses at
+    most n less its own rank (Sylvester), a ReLU after the sum at most its inactive outputs. Along a
+    few directions of a wide network such a bound is seldom tight.
+
+    Args:
+        model: in eval mode.
+        image: preprocessed, [channels, height, width]; its activation pattern is used.
+        taps: separator taps in forward order; others are left out.
+
+    Returns:
+        Bounds and proofs by the later tap; a tap behind a projection shortcut, or behind layers
+        whose own rank is unknown, is absent.
     """
-    net = copy.deepcopy(model).double().eval()
-    found: dict[str, float] = {}
-    for tap in taps:
-        block = net.get_submodule(tap.name)
-        convs = [m for m in block.modules() if isinstance(m, nn.Conv2d)]
-        if tap.kind != "block" or not hasattr(block, "downsample") or len(convs) < 2:
-            continue
-        if block.downsample is not None:
-            continue
-        inner = {n: m for n, m in net.named_modules() if m in convs[:-1]}
-        seen = outputs(net, image.double()[None], [*inner, tap.name])
-        width = min(seen[name].numel() for name in inner)
-        found[tap.name] = float(width + int((seen[tap.name] == 0).sum()))
-    return found
+    from empirical.facts import facts
+
+    layers = facts(
+        model, image.shape, image=image, taps=[tap.name for tap in taps if tap.separator]
+    )
+    bounds: dict[str, float] = {}
+    proofs: dict[str, tuple[str, ...]] = {}
+    segment: list[LayerFact] = []
+    for number, fact in enumerate(layers):
+        segment.append(fact)
+        if fact.tap:
+            parts = [_most_lost(f) for f in segment]
+            if number >= len(segment) and all(p is not None for p in parts):
+                kept = [p for p in parts if p is not None]
+                bounds[fact.name] = float(sum(most for most, _ in kept))
+                proofs[fact.name] = tuple(text for most, text in kept if most)
+            segment = []
+    return bounds, proofs
+
+
+def _most_lost(fact: LayerFact) -> tuple[int, str] | None:
+    """Most rank that one layer loses, with its reason; None where nothing is known."""
+    from theory.audit import audit
+
+    if fact.from_input or (fact.kind == "residual" and fact.shortcut is not None):
+        return None
+    if fact.kind == "residual":
+        branch = audit(fact.branch, fact.inputs)[-1].upper
+        assert isinstance(branch, int)
+        return branch, f"{fact.name}: residual-loss: branch of rank at most {branch}"
+    rank = layer_rank(fact).lower
+    if not rank:
+        return None
+    lost = fact.inputs - rank
+    return lost, f"{fact.name}: sylvester: {fact.inputs} inputs, rank at least {rank}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,23 +1,21 @@
-"""The studies of ``rankfall validate``: each turns one network and its images into records.
-
-What the paper published is here as data, beside the tolerance that counts as agreement.
-"""
+"""The studies of ``rankfall validate``: each turns one network and its images into records."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from empirical import classification, dependence, depth, factorise, lyapunov, pca
+from empirical.chain_bounds import dependence_row
 from empirical.data import Labelled
 from empirical.features import collect
 from empirical.images import pixel_hash
 from empirical.jacobian import jacobian_profile
 from empirical.models import LoadedModel
+from empirical.published import published_records as published_records
 from empirical.records import Record
 from empirical.subject import Subject
 from theory.errors import InputError, UnsupportedError
@@ -29,14 +27,6 @@ PRESETS = {
         "swin_tiny_patch4_window7_224",
     ),
 }  # fmt: skip
-#: classification dimension on ImageNet validation (theory.md, section 7): (published, width)
-PUBLISHED = {
-    "resnet18": (149, 512), "resnet50": (131, 2048), "resmlp_24_224": (196, 384),
-    "gmixer_24_224": (199, 384), "vit_tiny_patch16_224": (109, 192),
-    "swin_tiny_patch4_window7_224": (344, 768),
-}  # fmt: skip
-#: relative difference that counts as agreement: other weights and another PCA move the crossing
-AGREEMENT = 0.1
 
 
 def subject_of(loaded: LoadedModel, image: Tensor, name: str, seed: int) -> Subject:
@@ -56,7 +46,9 @@ def feature_records(loaded: LoadedModel, data: Labelled, seed: int, device: str)
     base = Subject(
         loaded.name, loaded.weights, data.hash, seen.tap, len(loaded.taps) - 1, True,
         (seen.features.shape[1],), "float32", device, seed,
-        {"source": data.source, "samples": len(data.labels)},
+        {
+            "source": data.source, "samples": len(data.labels), "classes": seen.logits.shape[1],
+        },
     )  # fmt: skip
     found: list[Record] = []
     for projection in classification.PROJECTIONS:
@@ -72,21 +64,8 @@ def feature_records(loaded: LoadedModel, data: Labelled, seed: int, device: str)
             seen.logits, data.labels, samples=samples, classes=classes, seed=seed
         )
         found += deficit.records(logits)
-    return found
-
-
-def published_records(records: Iterable[Record]) -> list[Record]:
-    """Published beside measured classification dimensions, where weights and data allow."""
-    found = []
-    for r in records:
-        if r.measurement != "classification" or r.model not in PUBLISHED or r.value is None:
-            continue
-        figure, width = PUBLISHED[r.model]
-        apart = abs(r.value - figure) / figure
-        agrees = "agrees" if apart <= AGREEMENT else "differs"
-        note = f"published {figure}/{width}, measured {r.value:g}: {agrees} within {AGREEMENT:.0%}"
-        found.append(replace(r, measurement="published", extra={"published": figure, "note": note}))
-    return found
+    row = dependence_row(seen.weight, seen.features, seen.logits)
+    return [*found, row.record(logits)]
 
 
 def pca_records(
@@ -106,18 +85,22 @@ def depth_records(
 ) -> list[Record]:
     """Exponents by the QR method; token rank with and without skips where there are tokens."""
     subject = subject_of(loaded, image, name, seed)
-    found = list(
-        lyapunov.measure(
+    found: list[Record] = []
+    try:
+        exponents = lyapunov.measure(
             loaded.model, image, loaded.taps, directions=min(directions, image.numel()),
             seed=seed, device=device,
-        ).records(subject)
-    )  # fmt: skip
+        )  # fmt: skip
+        found += exponents.records(subject)
+    except UnsupportedError as error:
+        found.append(scope(subject, "exponential-collapse", str(error)))
     index = {tap.name: tap.index for tap in loaded.taps}
     for skips in (True, False):
         try:
             tokens = depth.token_ranks(loaded.model, image, loaded.taps, skips=skips)
-        except UnsupportedError:
-            break  # no tokens: the law does not apply
+        except UnsupportedError as error:
+            found.append(scope(subject, "token-collapse", str(error)))
+            break  # the law does not apply
         for t in tokens:
             here = replace(subject, tap=t.tap, tap_index=index[t.tap])
             word = "with" if skips else "without"
@@ -126,30 +109,23 @@ def depth_records(
                 here.record(
                     "tokens", "relative(0.001)", float(t.rank), tolerance=1e-3,
                     settings={"skips": skips},
-                    extra={"distance": t.distance, "stable": t.stable, "note": note},
+                    extra={
+                        "distance": t.distance, "stable": t.stable, "attention": t.attention,
+                        "note": note,
+                    },
                 )
             )  # fmt: skip
+        if not all(t.attention for t in tokens):
+            why = "its tokens are mixed by linear layers: the law is about attention"
+            found.append(scope(subject, "token-collapse", why))
     return found
 
 
-def loss_records(
-    loaded: LoadedModel, image: Tensor, name: str, seed: int, records: Sequence[Record]
-) -> list[Record]:
-    """Rank lost in each block beside its residual-loss bound; ``extra.broken`` if contradicted."""
-    bounds = depth.branch_bounds(loaded.model, image, loaded.taps)
-    subject = subject_of(loaded, image, name, seed)
-    index = {tap.name: tap.index for tap in loaded.taps}
-    found = []
-    for loss in depth.losses(records, bounds):
-        here = replace(subject, tap=loss.after, tap_index=index.get(loss.after, 0))
-        limit = "no bound" if loss.bound is None else f"at most {loss.bound:g} proved"
-        found.append(
-            here.record(
-                "loss", "exact", loss.lost, high=loss.bound, settings={"from": loss.before},
-                extra={"broken": loss.broken, "note": f"lost after {loss.before}: {limit}"},
-            )
-        )  # fmt: skip
-    return found
+def scope(subject: Subject, claim: str, why: str) -> Record:
+    """The record that says why a claim does not apply to a network."""
+    return subject.record(
+        "scope", "exact", None, settings={"claim": claim}, extra={"why": why, "note": why}
+    )
 
 
 def jacobian_study(
@@ -159,12 +135,14 @@ def jacobian_study(
     last = [tap for tap in loaded.taps if tap.kind in ("pooled", "logits")]
     side = images[0][1].shape[-1]
     small = max(1, patch // 2)
+    # inside one token of a patch-16 Transformer, where the centred patch straddles four
+    corner = ((side - patch) // 2 + 1,) * 2
     cases = [
         (place, size, background, name, image)
         for name, image in images
         for place, size, background in (
             (None, patch, "image"), (None, patch, "zero"), ((0, 0), patch, "image"),
-            (((side - patch) // 2 + 1,) * 2, patch, "image"), (None, small, "image"),
+            (corner, patch, "image"), (None, small, "image"),
         )
     ]  # fmt: skip
     found = []
@@ -177,36 +155,12 @@ def jacobian_study(
             if r.notion == "relative(0.001)":
                 where = "centre" if place is None else f"corner {place[0]},{place[1]}"
                 note = f"{size}x{size} at {where}, background {background}, {name}"
-                found.append(replace(r, measurement="patch", extra=r.extra | {"note": note}))
-    return found
-
-
-def ablation_records(
-    loaded: LoadedModel, image: Tensor, seed: int, patch: int | None, device: str,
-    records: Sequence[Record],
-) -> list[Record]:  # fmt: skip
-    """Float32, float64 and exact ranks side by side, one record a tap."""
-    eps = 2.0**-23
-    profiles = {
-        field: jacobian_profile(
-            loaded.model, image, field=field, patch=patch, taps=loaded.taps, eps=(eps,),
-            seed=seed, name=loaded.name, weights=loaded.weights, device=device,
-        )
-        for field in ("float32", "float64")
-    }  # fmt: skip
-    exact = {r.tap: r for r in records if r.notion == "exact" and r.known.startswith("proved")}
-    found = []
-    for r in profiles["float32"].records:
-        if not r.notion.startswith("relative"):
-            continue
-        doubled = profiles["float64"].value(r.tap, r.notion)
-        true = exact.get(r.tap)
-        told = "not available" if true is None else f"{true.value:g}"
-        note = (
-            f"float32 {r.value:g}, float64 {doubled:g} (both relative to float32 eps), exact {told}"
-        )
-        extra = {"float64": doubled, "exact": None if true is None else true.value, "note": note}
-        found.append(replace(r, measurement="ablation", extra=extra))
+                varied = {
+                    "image_name": name, "size": size, "background": background,
+                    "place": "centre" if place is None else f"{place[0]}, {place[1]}",
+                }  # fmt: skip
+                extra = r.extra | varied | {"note": note}
+                found.append(replace(r, measurement="patch", extra=extra))
     return found
 
 
@@ -234,37 +188,6 @@ def factor_records(
             )
         )  # fmt: skip
     return found, factorise.to_csv(table)
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A number over images: never its mean alone."""
-
-    model: str
-    tap: str
-    notion: str
-    images: int
-    median: float
-    quartiles: tuple[float, float]
-    extremes: tuple[float, float]
-
-
-def spreads(records: Iterable[Record]) -> tuple[Spread, ...]:
-    """Jacobian ranks of each tap and notion over images, as distributions."""
-    groups: dict[tuple[str, str, str], dict[str, float]] = {}
-    for r in records:
-        if r.measurement == "jacobian" and r.value is not None and r.notion != "structural":
-            groups.setdefault((r.model, r.tap, r.notion), {})[r.image] = r.value
-    found = []
-    for (model, tap, notion), values in groups.items():
-        if len(values) < 2:
-            continue
-        low, first, middle, third, high = np.percentile(list(values.values()), [0, 25, 50, 75, 100])
-        found.append(
-            Spread(model, tap, notion, len(values), float(middle), (float(first), float(third)),
-                   (float(low), float(high)))
-        )  # fmt: skip
-    return tuple(found)
 
 
 def preset(name: str) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from empirical.records import Record
 from empirical.report.rows import COLUMNS, cells, networks, number, theory_rows
-from empirical.sandwich import CLAIMS, ClaimVerdict, judge
+from empirical.sandwich import CLAIMS, judge
+from empirical.verdicts import ClaimVerdict, by_model
 from rankfall.show import table
 
 _OTHERS = ("classification", "dependence", "pca", "lyapunov")
@@ -33,7 +34,7 @@ def show(records: Sequence[Record]) -> None:
     if others:
         columns = ("network", "notion", "value", "detail")
         table("Other measurements", columns, others, wrap=(1, 3))
-    claims = [(CLAIMS[v.claim][0], v.model, v.verdict, v.why) for v in judge(records)]
+    claims = [(CLAIMS[v.claim][0], v.model, v.verdict, v.why) for v in by_model(judge(records))]
     if claims:
         columns = ("claim", "network", "verdict", "why")
         table("The claims of the paper on these networks", columns, claims, wrap=(1, 2, 3))

@@ -6,7 +6,7 @@ last record says that it is done, so that a run that was killed goes on with the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,12 @@ EPS = (1e-3, 2.0**-23)
 #: the images of the measurements over a data set
 HELD_OUT = "held-out digits"
 FEATURES = ("classification", "dependence")
+#: the short forms of the other measurements, at one digit
+LAWS = ("pca", "depth")
+#: samples and directions of the short forms: all 64 pixels, and more samples than they have
+SAMPLES, DIRECTIONS = 300, 64
+#: words of a refusal that mean: this network is smooth, no rule is missing
+SMOOTH = ("not piecewise", "no exact slope")
 #: layer norm and GELU have no exact slopes
 PIECEWISE_LINEAR = ("digits-resnet", "digits-resmlp", EFFICIENTNET)
 
@@ -38,8 +44,9 @@ class Item:
         model: a name for ``empirical.models.load``.
         image: an embedded photograph, or ``digit 0`` for the first held-out digit.
         patch: side of the central patch that varies; None for all pixels.
-        field: ``audit``, ``float64``, ``exact`` or ``family``; or a measurement of the last
-            features over many images: ``classification`` or ``dependence``.
+        field: ``audit``, ``float64``, ``exact`` or ``family``; ``pca`` or ``depth``; or a
+            measurement of the last features over many images: ``classification`` or
+            ``dependence``.
     """
 
     model: str
@@ -66,7 +73,12 @@ def work_list(photographs: tuple[str, ...], patch: int) -> tuple[Item, ...]:
         for model, image, side in places
         for field in ("audit", "float64", "exact", "family")
         if field != "exact" or model in PIECEWISE_LINEAR
-    ) + tuple(Item(name, HELD_OUT, None, field) for name in NAMES for field in FEATURES)
+    ) + tuple(
+        Item(name, image, None, field)
+        for name in NAMES
+        for image, fields in (("digit 0", LAWS), (HELD_OUT, FEATURES))
+        for field in fields
+    )
 
 
 def done_record(item: Item, seed: int, seconds: float = 0.0, **extra: Any) -> Record:
@@ -104,12 +116,15 @@ class Networks:
         peak = 0
         if item.field in FEATURES:
             records = self._features(item, loaded)
+        elif item.field in LAWS:
+            records = self._laws(item, loaded, self.image(item, loaded))
         elif item.field == "audit":
             records = self._audit(item, loaded, self.image(item, loaded))
         else:
             image = self.image(item, loaded)
             profile = self._profile(item, loaded, image, tell)
             records, notes, peak = list(profile.records), profile.notes, profile.peak_bytes
+            records += self._scopes(item, loaded, image, notes)
             if item.field == "float64":
                 records += [r for r in map(_resolution(profile), _firsts(records)) if r]
                 for tap, values in profile.spectra.items():
@@ -155,7 +170,28 @@ class Networks:
                 seed=self.seed, name=loaded.name, weights=loaded.weights, progress=tell,
             )  # fmt: skip
         except UnsupportedError as error:  # absent, and said so; never a number
-            return Profile((), {}, 0, 0.0, (f"{item.field}: UNSUPPORTED: {error}",))
+            smooth = item.field == "exact" and any(word in str(error) for word in SMOOTH)
+            word = "not applicable" if smooth else "UNSUPPORTED"
+            return Profile((), {}, 0, 0.0, (f"{item.field}: {word}: {error}",))
+
+    def _scopes(
+        self, item: Item, loaded: LoadedModel, image: Tensor, notes: tuple[str, ...]
+    ) -> list[Record]:
+        """Which claim a refusal takes out of this network's scope."""
+        from empirical.validation import scope, subject_of
+
+        why = [n.partition(": not applicable: ")[2] for n in notes if ": not applicable: " in n]
+        subject = subject_of(loaded, image, item.image, self.seed)
+        return [scope(subject, "exact-loss", f"no exact slopes: {text}") for text in why]
+
+    def _laws(self, item: Item, loaded: LoadedModel, image: Tensor) -> list[Record]:
+        """PCA dimension beside the Jacobian's rank, or exponents and token ranks."""
+        from empirical import validation as v
+
+        if item.field == "depth":
+            return v.depth_records(loaded, image, item.image, self.seed, DIRECTIONS, "cpu")
+        ranks = jacobian_ranks(self.run.records(), item.model, item.image)
+        return v.pca_records(loaded, image, item.image, self.seed, SAMPLES, ranks, "cpu")
 
     def _features(self, item: Item, loaded: LoadedModel) -> list[Record]:
         """Step (d): classification dimension, or the sparsest logit dependence."""
@@ -173,6 +209,7 @@ class Networks:
         subject = Subject(
             model=loaded.name, weights=loaded.weights, data=pixel_hash(data.test_x), tap=tap.name,
             tap_index=tap.index, shape=tuple(values.shape[1:]), seed=self.seed,
+            extra={"classes": seen.logits.shape[1]},
         )  # fmt: skip
         if item.field == "classification":
             found = classification.measure(
@@ -228,6 +265,17 @@ class Networks:
                 )
             )  # fmt: skip
         return records
+
+
+def jacobian_ranks(records: Iterable[Record], model: str, image: str) -> dict[str, float]:
+    """Tap -> relative(1e-3) rank of the Jacobian over all pixels, as far as it was measured."""
+    return {
+        r.tap: r.value
+        for r in records
+        if r.notion == "relative(0.001)" and r.measurement == "jacobian" and r.value
+        and r.model == model and r.extra.get("image_name") == image
+        and r.settings.get("patch") is None
+    }  # fmt: skip
 
 
 def _shapes(model: Any, image: Tensor) -> list[tuple[str, tuple[int, ...]]]:

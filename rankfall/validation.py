@@ -1,27 +1,31 @@
 """``rankfall validate``: every measurement of each network, its random control, and the verdicts.
 
 The unit of work is one study of one network (at one image); its last record says that it is done,
-so an interrupted run continues with the next one.
+so an interrupted run continues with the next one. A study that fails is reported and leaves the
+others alone: what was measured is kept, and the same command tries it again.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from empirical.records import Record
 from empirical.runs import Run
-from rankfall.steps_networks import PIECEWISE_LINEAR, Item, Networks, done_record
+from rankfall.studies import CONTROL, Studies
 from rankfall.verify import Outcome, Progress, conclude
-from theory.errors import InputError, UnsupportedError
+from theory.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from empirical.models import LoadedModel
 
-CONTROL = "@random"
+#: images a network: as many as there are embedded photographs
+COUNT = 5
+#: fields of the Jacobian at every image
+FIELDS = ("audit", "float64", "exact", "family")
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,12 @@ class Options:
     Attributes:
         models: names for ``empirical.models.load``.
         images: folder of images, or None for the embedded ones.
-        count: images a network for the Jacobian.
+        count: images a network for the Jacobian; None for five, or as many as the folder has.
         labelled: images a network for the measurements over a data set; None for all.
         patch: side of the patch in networks with 224-pixel inputs; all pixels of small ones.
-        samples: of the PCA dimension.
+        samples: of the PCA dimension; None for 2000 on small networks, where they do not saturate
+            the estimate, and 100 elsewhere, where 300 saturated every tap of EfficientNet alike.
+        directions: of the exponents.
         checkpoint: local weights, for one network.
         random_weights: measure untrained networks.
         device: where to run.
@@ -43,10 +49,11 @@ class Options:
 
     models: tuple[str, ...]
     images: str | None = None
-    count: int = 2
+    count: int | None = None
     labelled: int | None = None
     patch: int = 8
-    samples: int = 300
+    samples: int | None = None
+    directions: int = 64
     checkpoint: str | None = None
     random_weights: bool = False
     device: str = "cpu"
@@ -55,156 +62,122 @@ class Options:
     @property
     def command(self) -> str:
         """The command as text: a run folder is continued by the same command only."""
-        parts = [f"validate {' '.join(self.models)} --count {self.count} --patch {self.patch}"]
-        parts.append(f"--pca-samples {self.samples}")
+        parts = [f"validate {' '.join(self.models)} --patch {self.patch}"]
         for key, value in (
-            ("images", self.images), ("labelled", self.labelled), ("checkpoint", self.checkpoint),
-            ("random-weights", self.random_weights or None),
+            ("images", self.images), ("count", self.count), ("labelled", self.labelled),
+            ("pca-samples", self.samples), ("checkpoint", self.checkpoint),
+            ("random-weights", self.random_weights or None), ("device", self.device),
         ):  # fmt: skip
-            if value is not None:
-                parts.append(f"--{key} {value}")
+            if value is not None and (key, value) != ("device", "cpu"):
+                parts.append(f"--{key}" if value is True else f"--{key} {value}")
         return " ".join(parts)
 
+    def pictures(self) -> int:
+        """How many images of each network."""
+        if self.count is not None or self.images is None:
+            return self.count or COUNT
+        from empirical.images import SUFFIXES
 
-class Validator(Networks):
-    """Loads networks, controls included, and runs studies into the run folder."""
-
-    def __init__(self, run: Run, options: Options) -> None:
-        super().__init__(run, options.seed)
-        self.options = options
-        self._pictures: dict[tuple[str, str], Tensor] = {}
-
-    def model(self, name: str) -> LoadedModel:
-        """The network, or its control of the same architecture with random weights."""
-        from empirical.models import load
-
-        if name not in self._loaded:
-            control = name.endswith(CONTROL)
-            loaded = load(
-                name.removesuffix(CONTROL), seed=self.seed,
-                checkpoint=None if control else self.options.checkpoint,
-                random_weights=control or self.options.random_weights,
-            )  # fmt: skip
-            self._loaded[name] = replace(loaded, name=name) if control else loaded
-        return self._loaded[name]
-
-    def image(self, item: Item, loaded: LoadedModel) -> Tensor:
-        """The image of an item, as found by ``pictures``."""
-        return self._pictures[item.model.removesuffix(CONTROL), item.image]
-
-    def pictures(self, name: str) -> list[tuple[str, Tensor]]:
-        """The images of a network."""
-        from empirical.data import pictures
-
-        found = pictures(self.model(name), self.options.images, self.options.count)
-        for title, image in found:
-            self._pictures[name, title] = image
-        return found
-
-    def patch(self, name: str) -> int | None:
-        """Side of the patch: all pixels of the small networks."""
-        small = self.model(name).input_size[-1] <= 16
-        return None if small else self.options.patch
-
-    def study(self, name: str, image: str, kind: str) -> None:
-        """One study unless the folder has it; what cannot be done is said, not faked."""
-        item = Item(name, image, self.patch(name), kind)
-        if self.run.has(done_record(item, self.seed).key):
-            return
-        started = time.perf_counter()
-        notes: list[str] = []
-        try:
-            for record in self._records(name, image, kind):
-                self.run.append(record)
-        except UnsupportedError as error:
-            notes.append(f"{kind}: not applicable: {error}")
-        seconds = time.perf_counter() - started
-        self.run.append(done_record(item, self.seed, seconds, notes=notes))
-
-    def _records(self, name: str, image: str, kind: str) -> list[Record]:
-        from empirical import validation as v
-
-        loaded, seed, device = self.model(name), self.seed, self.options.device
-        known = [r for r in self.run.records() if r.model == name]
-        if kind in ("features", "factorise"):
-            try:
-                data = self._labelled(loaded)
-            except InputError as error:
-                raise UnsupportedError(str(error)) from error
-            if kind == "features":
-                found = v.feature_records(loaded, data, seed, device)
-                return found + v.published_records(found)
-            found, table = v.factor_records(loaded, data, seed, lambda _done, _total: None)
-            self.run.write(f"factorise-{name}.csv", table)
-            return found
-        if kind == "patch":
-            side = loaded.input_size[-1]
-            patch = self.options.patch if side > 16 else side // 2
-            return v.jacobian_study(loaded, self.pictures(name)[:2], seed, patch, device)
-        picture = self._pictures[name, image]
-        if kind == "pca":
-            ranks = {
-                r.tap: r.value for r in known
-                if r.notion == "relative(0.001)" and r.measurement == "jacobian" and r.value
-                and r.extra.get("image_name") == image
-            }  # fmt: skip
-            return v.pca_records(loaded, picture, image, seed, self.options.samples, ranks, device)
-        if kind == "depth":
-            return v.depth_records(loaded, picture, image, seed, 64, device)
-        own = [r for r in known if r.extra.get("image_name") == image]
-        if kind == "loss":
-            return v.loss_records(loaded, picture, image, seed, own)
-        return v.ablation_records(loaded, picture, seed, self.patch(name), device, own)
-
-    def _labelled(self, loaded: LoadedModel) -> Any:
-        from empirical.data import labelled
-
-        return labelled(loaded, self.options.images, count=self.options.labelled, seed=self.seed)
+        files = (p for p in Path(self.images).rglob("*") if p.suffix.lower() in SUFFIXES)
+        return max(1, min(COUNT, sum(1 for _ in files)))
 
 
-def validate(run: Run, options: Options, progress: Progress) -> Outcome:
-    """All studies of all networks into an open run folder.
+@dataclass
+class Loaded:
+    """The networks that could be loaded, by name, and why the others could not."""
+
+    models: dict[str, LoadedModel] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+
+
+def load_all(options: Options) -> Loaded:
+    """Load every network before anything is written.
 
     Raises:
-        InputError: a network cannot be loaded, or too few images.
+        InputError: none can be loaded, or there is no such device.
+    """
+    import torch
+
+    from empirical.models import load
+
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch sees no CUDA device here; use --device cpu")
+    found = Loaded()
+    errors: list[InputError] = []
+    for name in options.models:
+        try:
+            found.models[name] = load(
+                name, seed=options.seed, checkpoint=options.checkpoint,
+                random_weights=options.random_weights,
+            )  # fmt: skip
+        except InputError as error:
+            errors.append(error)
+            found.failed.append(f"{name}: {error}")
+    if not found.models and errors:
+        raise errors[0]
+    return found
+
+
+def validate(
+    run: Run, options: Options, progress: Progress, loaded: Loaded | None = None
+) -> Outcome:
+    """All studies of all networks into an open run folder.
+
+    Args:
+        run: the folder.
+        options: what is validated.
+        progress: told of each study.
+        loaded: the networks, if they are there already.
+
+    Raises:
+        InputError: no network can be loaded, or the folder cannot be written.
     """
     started = time.perf_counter()
-    validator = Validator(run, options)
-    for name in options.models:
-        validator.model(name)
-        images = [title for title, _ in validator.pictures(name)]
-        fields = ["audit", "float64", "family"]
-        if name in PIECEWISE_LINEAR or "resnet" in name:
-            fields.insert(2, "exact")
-        names = [name] if options.random_weights else [name, name + CONTROL]
-        jobs = [
-            (n, i, f) for n in names for i in images for f in fields if n == name or f != "exact"
-        ]
-        studies = [(name, images[0], k) for k in ("pca", "depth", "loss", "ablation")]
-        studies += [(name, "all", k) for k in ("features", "patch")]
-        if validator.patch(name) is None:  # replacing every layer needs a small network
-            studies.append((name, "all", "factorise"))
-        progress.start(f"{name}: {len(images)} images", len(jobs) + len(studies))
-        for model, image, field in jobs:
-            progress.tell(f"{model}, {field}")
-            validator.measure(Item(model, image, validator.patch(name), field), progress.tell)
-            progress.tick(f"{model}, {field}")
-        for model, image, kind in studies:
-            progress.tell(f"{model}, {kind}")
-            validator.study(model, image, kind)
-            progress.tick(f"{model}, {kind}")
-    outcome = conclude(run, time.perf_counter() - started)
-    broken = tuple(
-        f"residual-loss on {r.model} at {r.tap}: lost {r.value:g}, {r.extra['note']}"
-        for r in outcome.records
-        if r.measurement == "loss" and r.extra.get("broken")
-    )
-    return replace(outcome, missed=outcome.missed + broken) if broken else outcome
+    loaded = load_all(options) if loaded is None else loaded
+    failed = list(loaded.failed)
+    studies = Studies(run, options, loaded.models)
+    for name in loaded.models:
+        try:
+            images = [title for title, _ in studies.pictures(name)]
+        except InputError as error:
+            failed.append(f"{name}: {error}")
+            continue
+        plan = work_list(studies, name, images, control=not options.random_weights)
+        progress.start(f"{name}: {len(images)} images", len(plan))
+        for model, image, kind in plan:
+            what = f"{model}, {kind}"
+            progress.tell(what)
+            why = studies.attempt(model, image, kind, progress.tell)
+            if why:
+                failed.append(f"{model}, {kind}, {image}: {why}")
+            progress.tick(what)
+        studies.forget(name + CONTROL)
+    studies.conclude()
+    return conclude(run, time.perf_counter() - started, tuple(failed))
 
 
-def spread_rows(records: tuple[Record, ...]) -> list[tuple[str, ...]]:
+def work_list(
+    studies: Studies, name: str, images: list[str], *, control: bool
+) -> list[tuple[str, str, str]]:
+    """(network, image, study) in the order they are done; each may use what came before.
+
+    The control, the same architecture with random weights, has every study but the table of
+    factorised layers: it has no accuracy to keep.
+    """
+    found = []
+    for model in (name, name + CONTROL) if control else (name,):
+        found += [(model, i, f) for i in images for f in FIELDS]
+        found += [(model, i, "laws") for i in images]
+        found += [(model, images[0], k) for k in ("pca", "depth", "bounds", "ablation")]
+        found += [(model, "all", k) for k in ("features", "patch", "images")]
+    if studies.small(name):  # replacing every layer at every rank needs a small network
+        found.append((name, "all", "factorise"))
+    return found
+
+
+def spread_rows(records: Iterable[Record]) -> list[tuple[str, ...]]:
     """Rows of the table over images: median, quartiles and range, never the mean alone."""
-    from empirical.validation import spreads
+    from empirical.aggregate import spreads
 
     return [
         (
@@ -214,3 +187,13 @@ def spread_rows(records: tuple[Record, ...]) -> list[tuple[str, ...]]:
         for s in spreads(records)
         if s.notion in ("exact", "relative(0.001)")
     ]  # fmt: skip
+
+
+def cost_rows(records: Iterable[Record]) -> list[tuple[str, ...]]:
+    """Seconds a network and study, images summed."""
+    seconds: dict[tuple[str, str], float] = {}
+    for r in records:
+        if r.measurement == "item":
+            key = (r.model, str(r.settings.get("field", "-")))
+            seconds[key] = seconds.get(key, 0.0) + r.seconds
+    return [(model, kind, f"{value:.1f}") for (model, kind), value in seconds.items()]

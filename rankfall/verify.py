@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from empirical.expected import exit_status, shortfalls
+from empirical.expected import asks_for_claims, exit_status, shortfalls
 from empirical.records import Record
 from empirical.report import page, table_csv
 from empirical.runs import Run, peak_bytes
-from empirical.sandwich import ClaimVerdict, judge
+from empirical.sandwich import judge
+from empirical.verdicts import ClaimVerdict
 
 
 class Progress(Protocol):
@@ -67,6 +68,7 @@ class Outcome:
         seconds: wall time of this call, training of the digits networks excluded.
         peak_bytes: largest resident memory of the process.
         page: the HTML page.
+        failed: what could not be measured as it was asked for, in words.
     """
 
     records: tuple[Record, ...]
@@ -76,11 +78,12 @@ class Outcome:
     seconds: float
     peak_bytes: int
     page: Path
+    failed: tuple[str, ...] = ()
 
     @property
     def status(self) -> int:
-        """Exit status: 1 for something missed, then 3 for something undecided, else 0."""
-        return exit_status(self.missed, self.undecided)
+        """Exit status: 2 for a failure, 1 for something missed, 3 for something undecided, else 0."""
+        return exit_status(self.missed, self.undecided, self.failed)
 
 
 def verify(run: Run, options: Options, progress: Progress) -> Outcome:
@@ -110,20 +113,20 @@ def verify(run: Run, options: Options, progress: Progress) -> Outcome:
     return conclude(run, seconds)
 
 
-def conclude(run: Run, seconds: float) -> Outcome:
+def conclude(run: Run, seconds: float, failed: tuple[str, ...] = ()) -> Outcome:
     """Judge the records of a run and write its page and CSV."""
     records = run.records()
     verdicts = judge(records)
-    missed, undecided = shortfalls(records, verdicts)
+    missed, undecided = shortfalls(records, verdicts, claims=asks_for_claims(run.info))
     peak = peak_bytes()
-    status = exit_status(missed, undecided)
+    status = exit_status(missed, undecided, failed)
     # a run that is continued took the sum, as far as its earlier calls came to an end
     total = round(seconds + run.info.get("seconds", 0.0), 1)
     most = max(peak, run.info.get("peak_bytes", 0))
-    run.finish(seconds=total, peak_bytes=most, status=status)
+    run.finish(seconds=total, peak_bytes=most, status=status, failed=list(failed))
     run.write("records.csv", table_csv(records))
     path = run.write("report.html", page(records, run.info))
-    return Outcome(records, verdicts, missed, undecided, seconds, peak, path)
+    return Outcome(records, verdicts, missed, undecided, seconds, peak, path, failed)
 
 
 def _train(progress: Progress) -> None:

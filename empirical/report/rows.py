@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from empirical.records import Record
-from empirical.sandwich import best_exact, epsilon, is_exact, structural
+from empirical.verdicts import best_exact, epsilon, is_exact, structural
 
 FLOAT32_EPS = 2.0**-23
 

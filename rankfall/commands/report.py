@@ -17,7 +17,7 @@ def command(run: Path, as_json: bool) -> int:
     Nothing is measured: what the records say is all that is shown. Exit status: 1 where a proved
     statement is contradicted or an expected verdict is missed, 3 undecided, 2 no run folder.
     """
-    from empirical.expected import exit_status, shortfalls
+    from empirical.expected import asks_for_claims, exit_status, shortfalls
     from empirical.report import page, table_csv
     from empirical.report.plots import rank_by_depth
     from empirical.report.rows import networks
@@ -28,8 +28,9 @@ def command(run: Path, as_json: bool) -> int:
 
     records, info = read_records(run), read_info(run)
     verdicts = judge(records)
-    missed, undecided = shortfalls(records, verdicts)
-    status = exit_status(missed, undecided)
+    missed, undecided = shortfalls(records, verdicts, claims=asks_for_claims(info))
+    failed = info.get("failed", [])
+    status = exit_status(missed, undecided, failed)
     path = write_whole(run, "report.html", page(records, info).encode())
     write_whole(run, "records.csv", table_csv(records).encode())
     for network in networks(records):
@@ -38,6 +39,7 @@ def command(run: Path, as_json: bool) -> int:
     if as_json:
         facts = {
             "status": status,
+            "failed": list(failed),
             "missed": list(missed),
             "undecided": list(undecided),
             "page": str(path),
@@ -45,7 +47,7 @@ def command(run: Path, as_json: bool) -> int:
         click.echo(to_json(records, verdicts, facts))
         return status
     show(records)
-    for text in (*missed, *undecided):
+    for text in (*failed, *missed, *undecided):
         click.echo(text)
     click.echo(f"page: {path}")
     return status

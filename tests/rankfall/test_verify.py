@@ -13,7 +13,8 @@ import pytest
 
 from empirical.expected import shortfalls
 from empirical.runs import read_info, read_records
-from empirical.sandwich import CONTRADICTED, HOLDS
+from empirical.sandwich import CLAIMS
+from empirical.verdicts import CONFIRMED, CONTRADICTED, PROVED, UNDECIDED, ClaimVerdict
 from rankfall.cli import main
 from rankfall.verify import Outcome
 from tests.rankfall.small import MODELS, ROWS, small_job
@@ -37,7 +38,20 @@ def test_every_expected_verdict_is_met(outcome: Outcome) -> None:
     assert outcome.undecided == ()
     assert outcome.status == 0
     principle = {v.model: v.verdict for v in outcome.verdicts if v.claim == "principle"}
-    assert principle == dict.fromkeys(MODELS, HOLDS)
+    assert principle == {"digits-resnet": PROVED, "digits-vit": CONFIRMED}
+
+
+def test_every_measurement_has_a_short_form(outcome: Outcome) -> None:
+    """PCA dimension and depth laws too; a claim of a law has a verdict or a reason."""
+    kinds = {(r.model, r.measurement) for r in outcome.records}
+    for model in MODELS:
+        assert {(model, kind) for kind in ("pca", "lyapunov", "classification")} <= kinds
+    assert ("digits-vit", "tokens") in kinds
+    assert ("digits-resnet", "tokens") not in kinds
+    judged = {(v.claim, v.model) for v in outcome.verdicts}
+    only_validate = {"centralisation", "catalogue-bounds", "exact-loss"}
+    for model in MODELS:
+        assert {claim for claim, name in judged if name == model} >= set(CLAIMS) - only_validate
 
 
 def test_records_have_what_the_issue_asks_for(outcome: Outcome) -> None:
@@ -131,6 +145,10 @@ def test_what_is_missed_and_what_is_undecided(outcome: Outcome) -> None:
     assert judged(item, notes=["aten.foo went through torch.func.jvp"]) == (0, 0)
     both = replace(outcome, missed=("a",), undecided=("b",))
     assert (both.status, replace(both, missed=()).status) == (1, 3)
+    assert replace(both, failed=("c",)).status == 2
+    open_claim = ClaimVerdict("rank-loss", "m", UNDECIDED, "w")
+    assert shortfalls((), (open_claim,)) == ((), ())  # verify asks for no verdict on each claim
+    assert shortfalls((), (open_claim,), claims=True) == ((), ("rank-loss on m: w",))
 
 
 def test_kill_in_the_middle_and_continue(outcome: Outcome, tmp_path: Path) -> None:
