@@ -210,7 +210,9 @@ def measure(
     else:
         basis = torch.eye(inputs, dtype=torch.float64)
     basis = basis.to(device)
-    shapes, gains, logs, dropped, ceilings, changes = [], [], [], [], [], []
+    shapes, gains, logs, changes = [], [], [], []
+    dropped: list[int] = []
+    ceilings: list[float] = []
     triangles: list[np.ndarray] = []
     before, point, room = "", x, count
     top = 0.0  # log of the product of the norms of the blocks so far
