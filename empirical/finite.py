@@ -54,8 +54,12 @@ class Sketch:
         for a in range(0, m, STEP):
             width = min(STEP, m - a)
             bits = np.frombuffer(draw.bytes(rows * width), dtype=np.int8)
-            signs = torch.from_numpy(bits.reshape(width, rows).astype(np.float64))
-            total += data[:, a : a + width] @ signs.to(data.device)
+            strip = data[:, a : a + width]
+            alive = (strip.abs().sum(0) != 0).nonzero().flatten()  # rows of zeros add nothing
+            if len(alive) < width:
+                strip = strip.index_select(1, alive)
+            bits = bits.reshape(width, rows)[alive.cpu().numpy()]
+            total += strip @ torch.from_numpy(bits.astype(np.float64)).to(data.device)
             field.reduce_(total)
         self.columns[part.start] = total
 

@@ -78,8 +78,10 @@ def triangle(
     waiting: list[Tensor] = []
     for start in range(0, m, STRIP):
         strip = rows[:, start : start + STRIP]
-        alive = strip.abs().sum(0) != 0
-        waiting.append(strip[:, alive.nonzero().flatten()].to(precision))
+        alive = (strip.abs().sum(0) != 0).nonzero().flatten()
+        if len(alive) < strip.shape[1]:
+            strip = strip.index_select(1, alive)
+        waiting.append(strip.to(precision))
         have = sum(w.shape[1] for w in waiting)
         if have < STEP and start + STRIP < m:
             continue

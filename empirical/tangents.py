@@ -16,6 +16,7 @@ import weakref
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import torch
@@ -153,9 +154,8 @@ class Engine:
             return self.field.constant(value)
         return self.field.scalar(value)
 
-    def track(self, tangent: Tangent) -> None:
-        """Count the bytes of live tangents, each storage once."""
-        data = tangent.data_
+    def track(self, data: Tensor) -> _Live:
+        """Count the bytes of live tangents, each storage once, for as long as the result lives."""
         storage = data.untyped_storage()
         key, size = storage.data_ptr(), storage.nbytes()
         entry = self.live.setdefault(key, [0, size])
@@ -163,14 +163,23 @@ class Engine:
             self.total += size
             self.peak = max(self.peak, self.total)
         entry[0] += 1
-        weakref.finalize(tangent, self._drop, key)
+        return _Live(self, key)
 
-    def _drop(self, key: int) -> None:
-        entry = self.live[key]
+
+class _Live:
+    """Held by a tangent tensor: its storage counts until the last holder is gone."""
+
+    __slots__ = ("engine", "key")
+
+    def __init__(self, engine: Engine, key: int) -> None:
+        self.engine, self.key = engine, key
+
+    def __del__(self) -> None:
+        entry = self.engine.live[self.key]
         entry[0] -= 1
         if entry[0] == 0:
-            self.total -= entry[1]
-            del self.live[key]
+            self.engine.total -= entry[1]
+            del self.engine.live[self.key]
 
 
 class Tangent(Tensor):
@@ -186,6 +195,7 @@ class Tangent(Tensor):
     offset: tuple[int, ...]
     support: Tensor | None
     group: list[weakref.ref[Tangent]]
+    live: _Live
 
     @staticmethod
     def __new__(
@@ -226,7 +236,7 @@ class Tangent(Tensor):
         self.primal, self.data_, self.support = primal, data, support
         self.offset = tuple(offset) if offset is not None else (0,) * primal.ndim
         assert data.ndim == primal.ndim + 1, (data.shape, primal.shape)
-        self.engine.track(self)
+        self.live = self.engine.track(data)
 
     def check_views(self, func: Any) -> None:
         """Refuse an in-place operation that live views would have to see.
@@ -290,9 +300,7 @@ class Tangent(Tensor):
     ) -> Any:
         """Run the rule of ``func``; in-place operations run the functional rule and assign."""
         kwargs = kwargs or {}
-        engine = next(
-            a for a in pytree.tree_leaves((args, kwargs)) if isinstance(a, Tangent)
-        ).engine
+        engine = _engine(args, kwargs)
         if engine.replaying is None:
             engine.operations += 1
         function = RULES.get(func)
@@ -316,6 +324,14 @@ class Tangent(Tensor):
         )
 
 
+def _engine(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Engine:
+    for a in args:  # the usual place, found without flattening
+        if isinstance(a, Tangent):
+            return a.engine
+    return next(a for a in pytree.tree_leaves((args, kwargs)) if isinstance(a, Tangent)).engine
+
+
+@lru_cache(maxsize=None)
 def _returns_view(func: Any) -> bool:
     returns = func._schema.returns
     info = returns[0].alias_info if returns else None

@@ -196,7 +196,7 @@ def _native(
     data: Tensor, w: Tensor, stride: Sequence[int], dilation: Sequence[int], groups: int,
     ys: Reach, xs: Reach, offset: Sequence[int],
 ) -> Tensor:  # fmt: skip
-    """torch's convolution, channels last. Its own padding saves the padded copy where it serves."""
+    """The library's convolution, channels last. Its own padding saves the padded copy where it serves."""
     before = [offset[0] - ys.first, offset[1] - xs.first]
     after = [ys.length - before[0] - data.shape[2], xs.length - before[1] - data.shape[3]]
     # with as much padding after as before every output that is wanted is there, and maybe more

@@ -43,7 +43,11 @@ def _constant(engine: Engine, value: Tensor) -> Tensor:
 
 def left_active(engine: Engine, a: Tangent, b: Tensor) -> Tensor:
     """Tangents of ``a @ b`` for a constant b: [K, n, c] times [c, m], or batched."""
-    data = a.dense()
+    return left_product(engine, a.dense(), b)
+
+
+def left_product(engine: Engine, data: Tensor, b: Tensor) -> Tensor:
+    """``data @ b`` for data [K, n, c] or [K, batch, n, c] as one product, or one an element."""
     k = data.shape[0]
     if data.ndim == 3:
         n, c = data.shape[1:]
@@ -57,6 +61,10 @@ def right_active(engine: Engine, a: Tensor, b: Tangent) -> Tensor:
     """Tangents of ``a @ b`` for a constant a: one product with the directions side by side."""
     data = b.dense()
     k = data.shape[0]
+    if data.ndim == 4 and data.stride(-2) == 1 < data.stride(-1):
+        # a transposed view (keys in attention): (b^T a^T)^T reads it in the order of its memory
+        turned = left_product(engine, data.transpose(2, 3), a.transpose(1, 2))
+        return turned.transpose(2, 3)
     if data.ndim == 3:
         c, m = data.shape[1:]
         flat = data.permute(1, 0, 2).reshape(c, k * m)
