@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from empirical.expected import shortfalls
+from empirical.expected import asks_for_claims, shortfalls
 from empirical.records import Record
 from empirical.report.plots import rank_by_depth
-from empirical.report.rows import COLUMNS, cells, networks, number, theory_rows
+from empirical.report.rows import COLUMNS, cells, networks, theory_rows
+from empirical.report.sections import matrix, of_network, whole_run
 from empirical.sandwich import CLAIMS, judge
+from empirical.verdicts import by_model
 
-_SHOWN_ELSEWHERE = ("jacobian", "prove", "property", "item")
 _CSV = (
     "measurement", "model", "weights", "image", "tap", "tap_index", "separator", "shape",
     "directions", "notion", "tolerance", "value", "low", "high", "known", "dtype", "device",
@@ -36,23 +37,36 @@ def page(records: Sequence[Record], info: Mapping[str, Any]) -> str:
     claims = [
         (claim, words, mine)
         for claim, words in CLAIMS.items()
-        if (mine := [v for v in verdicts if v.claim == claim])
+        if (mine := [v for v in by_model(verdicts) if v.claim == claim])
     ]
     theory = theory_rows(records)
-    missed, undecided = shortfalls(records, verdicts)
+    missed, undecided = shortfalls(records, verdicts, claims=asks_for_claims(info))
+    models, overview = matrix(verdicts)
+    found = networks(records)
+    names = list(dict.fromkeys([n.model for n in found] + [r.model for r in records]))
+    parts = []
+    for name in names:
+        own = [n for n in found if n.model == name]
+        sections = of_network(records, name)
+        if own or sections:
+            # the first image is drawn, of the others only the numbers are shown
+            figure = rank_by_depth(own[0]) if own else ""
+            parts.append((name, own, figure, sections))
     environment = Environment(autoescape=True, trim_blocks=False)
     template = environment.from_string(Path(__file__).with_name("page.html.j2").read_text())
     return template.render(
         info=info,
         claims=claims,
-        networks=[(n, rank_by_depth(n)) for n in networks(records)],
-        others=[r for r in records if r.measurement not in _SHOWN_ELSEWHERE],
+        models=models,
+        overview=overview,
+        parts=parts,
+        sections=whole_run(records),
         theory=theory,
+        failed=list(info.get("failed", [])),
         missed=missed,
         undecided=undecided,
         columns=COLUMNS,
         cells=cells,
-        number=number,
     )
 
 
