@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from empirical import official
-from empirical.incremental import correct_by_rank
+from empirical.incremental import correct_by_rank, one_thread
 from empirical.records import Record
 from empirical.subject import Subject
 from theory.errors import InputError
@@ -127,7 +127,9 @@ def measure(
     mean = h.mean(0)
     centred = h - mean
     base = centred if projection != "uncentred" else h
-    values, vectors = torch.linalg.eigh(base.T @ base / len(h))
+    moment = base.T @ base / len(h)
+    with one_thread():
+        values, vectors = torch.linalg.eigh(moment)
     vectors = vectors.flip(1)
     if projection == "centred":
         scores, offset = centred @ vectors, w @ mean + b

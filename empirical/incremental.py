@@ -8,6 +8,10 @@ rival comes within the rounding bound is decided again in float64.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,6 +20,21 @@ from torch import Tensor
 _ENTRIES = 1 << 18
 #: logits of one tile of samples
 _TILE = 1 << 19
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let each torch operation run on one thread.
+
+    Thousands of small operations, and LAPACK's eigenvalues, meet at so many barriers that on a shared
+    machine two threads cost ten times the work of one.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def correct_by_rank(scores: Tensor, head: Tensor, offset: Tensor, labels: Tensor) -> Tensor:
@@ -40,10 +59,17 @@ def correct_by_rank(scores: Tensor, head: Tensor, offset: Tensor, labels: Tensor
     slack = unit * (b.abs().max() + t.norm(dim=1) * u.norm(dim=1).max())
     rows = max(16, _TILE // len(head))
     blocks = _blocks(u)
-    for top in range(0, count, rows):
+    starts = range(0, count, rows)
+
+    def fill(top: int) -> None:
         part = slice(top, top + rows)
         _tile(t[part], blocks, b, labels[part], slack[part], correct[part], doubt[part])
-    _recheck(scores, head, offset, labels, doubt, correct)
+
+    threads = torch.get_num_threads()
+    with one_thread(), ThreadPoolExecutor(max(1, min(threads, len(starts)))) as pool:
+        list(pool.map(fill, starts))
+    with one_thread():
+        _recheck(scores, head, offset, labels, doubt, correct)
     return correct
 
 
