@@ -115,7 +115,7 @@ def test_a_false_rank_breaks_the_rows_about_sums_parts_and_kernels() -> None:
     assert broken(sum_rows(doctored(residual, r02=3))) == {"residual-loss", "residual-stack"}
     assert "stacking" in broken(sum_rows(doctored(residual, r02=9)))
     assert broken(partial_rows(doctored(r02=7), HALF)) == {"partial-drop", "partial-lower"}
-    assert broken(kernel_rows(doctored(r01=2))) == {"loss-law", "structural-impetus"}
+    assert broken(kernel_rows(doctored(r02=5))) == {"loss-law", "structural-impetus"}
 
 
 def test_the_barcode_of_a_known_chain() -> None:
