@@ -10,7 +10,7 @@ the maximum norm. Nothing else is rounded: a bound of 0 says that the value is e
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -53,9 +53,9 @@ class Fixed:
         Adding from the lowest place up, a leading digit outweighs all below it: they sum to at most
         ``0.5000005 * B^k`` where it is at least ``B^k``.
         """
-        total = torch.zeros_like(self.digits[0])
+        total = torch.zeros_like(self.digits[0], memory_format=torch.contiguous_format)
         for k, digit in enumerate(self.digits):
-            total = total + digit * BASE ** (self.low + k)
+            total.add_(digit, alpha=BASE ** (self.low + k))
         return total
 
     def largest(self) -> float:
@@ -77,29 +77,51 @@ class Fixed:
 class Sum:
     """Integers added up place by place, with a bound that says when to carry.
 
-    ``places[k]`` counts multiples of ``B^k``; ``bounds[k]`` bounds its entries and every partial sum.
+    ``places[k]`` counts multiples of ``B^k``; ``bounds[k]`` bounds its entries and every partial sum;
+    ``owned`` are the places whose tensor is this sum's own and may be changed in place.
     """
 
     places: dict[int, Tensor] = field(default_factory=dict)
     bounds: dict[int, float] = field(default_factory=dict)
+    owned: set[int] = field(default_factory=set)
 
-    def add(self, place: int, value: Tensor, bound: float) -> None:
+    def add(self, place: int, value: Tensor, bound: float, *, own: bool = False) -> None:
         """Add integers of at most ``bound`` (no more than 2^52) in absolute value."""
+
+        def put(held: Tensor | None) -> Tensor:
+            if held is None:
+                return value
+            if place in self.owned and held.shape == value.shape:
+                return held.add_(value)
+            return held + value
+
+        fresh = place not in self.places
+        self.accumulate(place, put, bound)
+        if fresh and not own:
+            self.owned.discard(place)
+
+    def accumulate(self, place: int, put: Callable[[Tensor | None], Tensor], bound: float) -> None:
+        """Replace what is held by ``put(held)``, which adds integers of at most ``bound``."""
         assert bound <= LIMIT, bound
         if self.bounds.get(place, 0.0) + bound > LIMIT:
             self.settle(place)
-        held = self.places.get(place)
-        self.places[place] = value if held is None else held + value
+        self.places[place] = put(self.places.get(place))
         self.bounds[place] = self.bounds.get(place, 0.0) + bound
+        self.owned.add(place)
 
     def settle(self, place: int) -> None:
         """Carry: leave a digit of at most 2^19 at ``place``."""
-        value = self.places[place]
+        value, bound = self.places[place], self.bounds[place]
+        if bound <= BASE / 2:
+            return
         carry = (value * (1 / BASE)).round_()
-        self.places[place] = value.sub(carry, alpha=BASE)
-        bound, self.bounds[place] = self.bounds[place], BASE / 2
-        if bound > BASE / 2 and bool(carry.any()):
-            self.add(place + 1, carry, bound / BASE + 1)
+        if place in self.owned:
+            value.sub_(carry, alpha=BASE)
+        else:
+            self.places[place] = value.sub(carry, alpha=BASE)
+            self.owned.add(place)
+        self.bounds[place] = BASE / 2
+        self.add(place + 1, carry, bound / BASE + 1, own=True)
 
     def finish(self, bottom: int, error: float) -> Fixed:
         """Digits down to place ``bottom``; what is rounded away enters the error."""
@@ -118,12 +140,16 @@ class Sum:
 
 def trimmed(digits: dict[int, Tensor], like: Tensor, error: float) -> Fixed:
     """A fixed-point tensor without zero digits at either end."""
-    kept = [k for k in sorted(digits) if bool(digits[k].any())]
-    if not kept:
+    places = sorted(digits)
+    while places and not _largest(digits[places[-1]]):
+        places.pop()
+    while places and not _largest(digits[places[0]]):
+        places.pop(0)
+    if not places:
         return Fixed((torch.zeros_like(like),), 0, error)
-    places = range(kept[0], kept[-1] + 1)
-    filled = tuple(digits[k] if k in digits else torch.zeros_like(like) for k in places)
-    return Fixed(filled, kept[0], error)
+    between = range(places[0], places[-1] + 1)
+    filled = tuple(digits[k] if k in digits else torch.zeros_like(like) for k in between)
+    return Fixed(filled, places[0], error)
 
 
 def stored(value: Tensor, bottom: int) -> Fixed:
@@ -138,7 +164,7 @@ def stored(value: Tensor, bottom: int) -> Fixed:
     rest, digits = value, {}
     top = _largest(value)
     place = max(bottom, math.frexp(top)[1] // BITS + 1) if top else bottom
-    while place >= bottom and bool(rest.any()):
+    while place >= bottom and _largest(rest):
         digit = (rest * BASE**-place).round_()
         rest = rest - digit * BASE**place  # exact: a multiple of rest's last bit, and no larger
         digits[place] = digit
@@ -168,14 +194,16 @@ class Linear:
 
     Attributes:
         prepare: once for each digit of the input (im2col, for instance).
-        multiply: (prepared digit, digit of the coefficients) -> terms of the product, each a sum of
-            at most 2^14 products.
+        multiply: (what is held or None, prepared digit, digit of the coefficients, part) -> the
+            product added to what is held, in place where that is possible.
+        parts: into how many parts the products are split, of at most 2^14 products each.
         weigh: the largest sum of absolute values over the coefficients of one output.
     """
 
     prepare: Callable[[Tensor], Tensor]
-    multiply: Callable[[Tensor, Tensor], Sequence[Tensor]]
+    multiply: Callable[[Tensor | None, Tensor, Tensor, int], Tensor]
     weigh: Callable[[Tensor], float]
+    parts: int = 1
 
 
 def apply(x: Fixed, coefficients: Tensor, bottom: int, linear: Linear) -> Fixed:
@@ -194,29 +222,36 @@ def apply(x: Fixed, coefficients: Tensor, bottom: int, linear: Linear) -> Fixed:
     sizes = [linear.weigh(v.abs()) for v in w.digits]
     total = Sum()
     for i, digit in enumerate(x.digits):
-        largest = _largest(digit)
         prepared: Tensor | None = None
         for j, v in enumerate(w.digits):
             place = x.low + i + w.low + j
-            if not (sizes[j] and largest):
-                continue
             if place < guard:
-                error += sizes[j] * largest * BASE**place * SLACK
+                error += sizes[j] * _largest(digit) * BASE**place * SLACK
                 continue
             if prepared is None:
                 prepared = linear.prepare(digit)
-            bound = min(sizes[j] * largest, LIMIT)
-            for term in linear.multiply(prepared, v):
-                total.add(place, term, bound)
+            bound = min(sizes[j] * BASE / 2, LIMIT)
+            for part in range(linear.parts):
+                total.accumulate(place, _multiplied(linear, prepared, v, part), bound)
     if not total.places:
-        shape = linear.multiply(linear.prepare(x.digits[0]), w.digits[0])[0]
+        shape = linear.multiply(None, linear.prepare(x.digits[0]), w.digits[0], 0)
         return Fixed((torch.zeros_like(shape),), 0, error * SLACK)
     return total.finish(bottom, error)
 
 
+def _multiplied(
+    linear: Linear, prepared: Tensor, w: Tensor, part: int
+) -> Callable[[Tensor | None], Tensor]:
+    return lambda held: linear.multiply(held, prepared, w, part)
+
+
 def scale(x: Fixed, factor: Tensor, bottom: int) -> Fixed:
     """Entry by entry times a stored tensor that broadcasts."""
-    entrywise = Linear(lambda d: d, lambda d, v: [d * v], lambda a: _largest(a))
+
+    def multiply(held: Tensor | None, digit: Tensor, v: Tensor, _: int) -> Tensor:
+        return digit * v if held is None else held.addcmul_(digit, v)
+
+    entrywise = Linear(lambda d: d, multiply, _largest)
     return apply(x, factor, bottom, entrywise)
 
 
@@ -233,7 +268,7 @@ def divide(x: Fixed, divisor: Tensor, bottom: int) -> Fixed:
             rest = rest + x.digits[place - x.low]
         quotient = (rest / divisor).round_()  # off by one at most: the remainder is exact anyway
         rest = rest - quotient * divisor
-        total.add(place, quotient, 2.0**23)
+        total.add(place, quotient, 2.0**23, own=True)
     error = x.error / float(divisor.min())
     left = (rest.abs() / divisor).max() if rest.numel() else 0.0
     return total.finish(bottom, (error + float(left) * BASE ** places[-1]) * SLACK)
@@ -253,4 +288,7 @@ def _aligned(x: Fixed, y: Fixed) -> tuple[list[Tensor], list[Tensor], int]:
 
 
 def _largest(value: Tensor) -> float:
-    return float(value.abs().max()) if value.numel() else 0.0
+    if not value.numel():
+        return 0.0
+    low, high = torch.aminmax(value)
+    return max(float(high), -float(low))

@@ -9,6 +9,7 @@ is held. Precision doubles until every choice that matters is decided (theory.md
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,8 +24,10 @@ from empirical.pattern import Choice
 from empirical.push import _without_bases
 from theory.errors import UnsupportedError
 
-#: digits after the point, tried in turn (20 bits each)
-PRECISIONS = (6, 12, 24, 48)
+#: digits after the point (20 bits each): of a first, cheap pass, and at most
+FEWEST, MOST = 2, 48
+#: bits that tell a unit from its kink beyond what the error bound takes: margins of 2^-30 are decided
+SPARE = 30
 Rule = Callable[..., Any]
 RULES: dict[Any, Rule] = {}
 
@@ -131,8 +134,12 @@ class Session:
         if near > self.accepted.get(self.place, 0) and not self.last:
             raise _UndecidedError(self.place, near)
 
-    def scalar(self, x: Fixed) -> Choice:
-        """Compare a piecewise-linear scalar operation's slopes with the recorded ones."""
+    def scalar(self, x: Fixed) -> dict[float, Tensor]:
+        """Compare a piecewise-linear scalar operation's slopes with the recorded ones.
+
+        Returns:
+            kink -> the distances from it, in float64 with exact signs.
+        """
         choice = self.choice(x.shape)
         assert choice.slope is not None
         assert choice.slopes is not None
@@ -140,23 +147,22 @@ class Session:
         passed = torch.zeros(int(mask.sum()), dtype=torch.int64, device=mask.device)
         doubt = torch.zeros_like(passed, dtype=torch.bool)
         kinks = tuple(sorted(choice.kinks))
+        gaps: dict[float, Tensor] = {}
         for kink in kinks:
-            gap = add(x, self.constant(-kink, mask), self.bottom)
-            above, near = self.decide(gap.approximate()[mask], gap.error)
+            gap = add(x, self.constant(-kink, mask), self.bottom) if kink else x
+            gaps[kink] = gap.approximate()
+            above, near = self.decide(gaps[kink][mask], gap.error)
             passed += above
             doubt |= near
         if not kinks:
-            return choice
-        ends = [kinks[0] - 1, *kinks, kinks[-1] + 1]
-        middles = [
-            ends[0],
-            *((a + b) / 2 for a, b in itertools.pairwise(kinks)),
-            ends[-1],
-        ]
-        true = choice.slope(torch.tensor(middles, dtype=torch.float64, device=mask.device)[passed])
-        wrong = (true != recorded[mask]) & ~doubt
+            return gaps
+        between = ((a + b) / 2 for a, b in itertools.pairwise(kinks))
+        points = torch.tensor(
+            [kinks[0] - 1, *between, kinks[-1] + 1], dtype=torch.float64, device=mask.device
+        )
+        wrong = (choice.slope(points)[passed] != recorded[mask]) & ~doubt
         self.settle(int(mask.sum()) * len(kinks), int(doubt.sum()), int(wrong.sum()))
-        return choice
+        return gaps
 
 
 class Rounded(Tensor):
@@ -218,11 +224,10 @@ def check_pattern(model: nn.Module, image: Tensor, choices: Sequence[Choice]) ->
         choices: the recorded pattern in the order of the pass.
     """
     started = time.perf_counter()
-    number, before = 0, (-1, -1)
+    places, before = FEWEST, (-1, -1)
     accepted: dict[int, int] = {}
     while True:
-        last = number + 1 == len(PRECISIONS)
-        session = Session(-PRECISIONS[number], iter(choices), last, accepted)
+        session = Session(-places, iter(choices), places in (FEWEST, MOST), accepted)
         try:
             _run(model, image, session)
         except UnsupportedError as error:
@@ -233,7 +238,12 @@ def check_pattern(model: nn.Module, image: Tensor, choices: Sequence[Choice]) ->
             if error.doubt == before:  # twice the digits changed nothing: leave them in doubt
                 accepted[place] = units
             else:
-                before, number = error.doubt, number + 1
+                before, places = error.doubt, min(MOST, places + max(2, places // 2))
+            continue
+        if FEWEST == places < MOST and session.undecided:
+            # the bound grows by the same factor at every precision: take what the margins need
+            grown = BITS * places + math.log2(min(session.error, 2.0 ** (BITS * MOST)))
+            places = min(MOST, max(FEWEST + 1, math.ceil((grown + SPARE) / BITS)))
             continue
         return _verdict(session, time.perf_counter() - started)
 

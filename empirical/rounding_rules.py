@@ -115,26 +115,36 @@ def convolution(
 
     geometry = tuple(dilation), tuple(padding), tuple(stride)
 
+    plain = (kh, kw, *dilation, *padding, *stride) == (1, 1, 1, 1, 0, 0, 1, 1)
+
     def prepare(digit: Tensor) -> Tensor:
-        columns = nn.functional.unfold(digit, (kh, kw), *geometry)
-        return columns.reshape(digit.shape[0], groups, inner * kh * kw, -1)
+        columns = digit if plain else nn.functional.unfold(digit, (kh, kw), *geometry)
+        return columns.reshape(len(digit) * groups, inner * kh * kw, -1)
 
-    def multiply(columns: Tensor, w: Tensor) -> list[Tensor]:
+    def multiply(held: Tensor | None, columns: Tensor, w: Tensor, part: int) -> Tensor:
         rows = w.reshape(groups, o // groups, -1)
-        return [part.reshape(columns.shape[0], o, *sizes) for part in _products(rows, columns)]
+        if len(columns) != groups:
+            rows = rows.repeat(len(columns) // groups, 1, 1)
+        return _product(held, rows, columns, part)
 
-    linear = Linear(prepare, multiply, lambda a: float(a.flatten(1).sum(1).max()))
+    length = inner * kh * kw
+    linear = Linear(
+        prepare, multiply, lambda a: float(a.flatten(1).sum(1).max()), -(-length // LONGEST)
+    )
     out = apply(x.fixed, weight, session.bottom, linear)
+    out = out.each(lambda d: d.reshape(len(x), o, *sizes))
     if bias is None:
         return out
     return add(out, session.constant(bias.reshape(1, -1, 1, 1), bias), session.bottom)
 
 
-def _products(a: Tensor, b: Tensor) -> list[Tensor]:
-    """``a @ b`` in pieces of the inner sum that float64 adds up exactly."""
-    return [
-        a[..., k : k + LONGEST] @ b[..., k : k + LONGEST, :] for k in range(0, a.shape[-1], LONGEST)
-    ]
+def _product(held: Tensor | None, a: Tensor, b: Tensor, part: int) -> Tensor:
+    """``held + a @ b`` over one part of the inner sum, short enough for float64 to be exact."""
+    inner = slice(part * LONGEST, (part + 1) * LONGEST)
+    a, b = a[..., inner], b[..., inner, :]
+    if held is None:
+        return a @ b
+    return held.baddbmm_(a, b) if held.ndim == 3 else held.addmm_(a, b)
 
 
 @rule(aten.mm.default, aten.bmm.default)
@@ -142,11 +152,18 @@ def matmul(session: Session, func: Any, a: Tensor, b: Tensor) -> Fixed:
     """A product with one stored factor."""
     if isinstance(a, Rounded) and isinstance(b, Rounded):
         raise session.refuse(func, "a product of two values that depend on the input")
+    parts = -(-a.shape[-1] // LONGEST)
     if isinstance(a, Rounded):
-        right = Linear(lambda d: d, lambda d, w: _products(d, w), lambda w: float(w.sum(-2).max()))
+        right = Linear(
+            lambda d: d, lambda held, d, w, part: _product(held, d, w, part),
+            lambda w: float(w.sum(-2).max()), parts,
+        )  # fmt: skip
         return apply(a.fixed, b, session.bottom, right)
     assert isinstance(b, Rounded)
-    left = Linear(lambda d: d, lambda d, w: _products(w, d), lambda w: float(w.sum(-1).max()))
+    left = Linear(
+        lambda d: d, lambda held, d, w, part: _product(held, w, d, part),
+        lambda w: float(w.sum(-1).max()), parts,
+    )  # fmt: skip
     return apply(b.fixed, a, session.bottom, left)
 
 
@@ -232,7 +249,7 @@ def reduction(
         count *= x.shape[d]
     total = Sum()
     for k, digit in enumerate(x.fixed.digits):
-        total.add(x.fixed.low + k, digit.sum(drop, keepdim=keepdim), count * BASE / 2)
+        total.add(x.fixed.low + k, digit.sum(drop, keepdim=keepdim), count * BASE / 2, own=True)
     out = total.finish(session.bottom, x.fixed.error * count)
     if func in (aten.sum.dim_IntList, aten.sum.default):
         return out
@@ -250,7 +267,7 @@ def avg_pool(
     total = Sum()
     for place, digit in enumerate(x.fixed.digits):
         sums = nn.functional.avg_pool2d(digit, k, s, p, ceil, True, 1)
-        total.add(x.fixed.low + place, sums, k[0] * k[1] * BASE / 2)
+        total.add(x.fixed.low + place, sums, k[0] * k[1] * BASE / 2, own=True)
     sizes = divisors(x.shape[2], x.shape[3], k, s, p, ceil, include_pad, divisor)
     out = total.finish(session.bottom, x.fixed.error * k[0] * k[1])
     return divide(out, sizes, session.bottom)
@@ -268,30 +285,38 @@ def adaptive_avg_pool(session: Session, func: Any, x: Rounded, size: Sequence[in
 
 
 def clip(session: Session, x: Fixed, low: Any, high: Any) -> Fixed:
-    """``min(max(x, low), high)``: 1-Lipschitz."""
-    like = x.digits[0]
-    for bound, below in ((low, True), (high, False)):
-        if bound is None:
+    """``min(max(x, low), high)``: 1-Lipschitz; the sides are those of the kinks."""
+    gaps = session.scalar(x)
+    for end, sign in ((low, 1), (high, -1)):
+        if end is None:
             continue
-        end = session.constant(bound, like)
-        end = end.each(lambda d: d.expand(like.shape))
-        gap = add(x, negative(end), session.bottom).approximate()
-        x = x.where(gap > 0 if below else gap < 0, end)
+        inside = gaps[float(end)] * sign > 0
+        if end == 0:
+            x = _masked(x, inside)
+        else:
+            constant = session.constant(end, inside)
+            x = x.where(inside, _expanded(constant, inside))
     return x
+
+
+def _masked(x: Fixed, mask: Tensor) -> Fixed:
+    factor = mask.to(torch.float64)
+    return x.each(lambda d: d * factor)
+
+
+def _expanded(x: Fixed, like: Tensor) -> Fixed:
+    return x.each(lambda d: d.expand(like.shape))
 
 
 @rule(aten.relu.default)
 def relu(session: Session, func: Any, x: Rounded) -> Fixed:
     """Side of 0."""
-    session.scalar(x.fixed)
-    mask = (x.fixed.approximate() > 0).to(torch.float64)
-    return x.fixed.each(lambda d: d * mask)
+    return clip(session, x.fixed, 0.0, None)
 
 
 @rule(aten.hardtanh.default, aten.relu6.default, aten.clamp.default, aten.clamp_min.default)
 def hardtanh(session: Session, func: Any, x: Rounded, *ends: Any) -> Fixed:
     """Sides of both ends."""
-    session.scalar(x.fixed)
     usual = {aten.hardtanh.default: (-1.0, 1.0), aten.relu6.default: (0.0, 6.0)}
     defaults: tuple[Any, ...] = usual.get(func, (None, None))
     low, high = (*ends, *defaults[len(ends) :])
@@ -301,23 +326,23 @@ def hardtanh(session: Session, func: Any, x: Rounded, *ends: Any) -> Fixed:
 @rule(aten.clamp_max.default)
 def clamp_max(session: Session, func: Any, x: Rounded, high: Any) -> Fixed:
     """Side of the upper end."""
-    session.scalar(x.fixed)
     return clip(session, x.fixed, None, high)
 
 
 @rule(aten.leaky_relu.default)
 def leaky_relu(session: Session, func: Any, x: Rounded, slope: float = 0.01) -> Fixed:
     """Side of 0; the stored slope below it."""
-    session.scalar(x.fixed)
-    small = scale(x.fixed, torch.tensor(slope, dtype=torch.float64), session.bottom)
-    return x.fixed.where(x.fixed.approximate() > 0, small)
+    above = session.scalar(x.fixed)[0.0] > 0
+    return x.fixed.where(
+        above, scale(x.fixed, torch.tensor(slope, dtype=torch.float64), session.bottom)
+    )
 
 
 @rule(aten.abs.default)
 def absolute(session: Session, func: Any, x: Rounded) -> Fixed:
     """Side of 0."""
-    session.scalar(x.fixed)
-    sign = torch.where(x.fixed.approximate() < 0, -1.0, 1.0).to(torch.float64)
+    below = session.scalar(x.fixed)[0.0] < 0
+    sign = torch.where(below, -1.0, 1.0).to(torch.float64)
     return x.fixed.each(lambda d: d * sign)
 
 

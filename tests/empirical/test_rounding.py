@@ -246,7 +246,8 @@ def test_a_unit_exactly_on_its_kink_stays_in_doubt():
 def test_too_few_digits_decide_nothing(monkeypatch):
     net, x = Net(0).double().eval().requires_grad_(False), torch.zeros(1, 2, 4, 4).double() + 0.1
     choices = recorded(net, x)
-    monkeypatch.setattr(rounding, "PRECISIONS", (0,))
+    monkeypatch.setattr(rounding, "FEWEST", 0)
+    monkeypatch.setattr(rounding, "MOST", 0)
     found = check_pattern(net, x, choices)
     assert not found.certified
     assert found.undecided > 0
@@ -289,7 +290,7 @@ def test_profiles_say_how_their_pattern_is_known(monkeypatch):
         assert record.known == ("proved" if met else "probable")
         assert record.extra["pattern_certified"]
         found = record.extra["pattern"]
-        assert found["bits"] >= 120
+        assert found["bits"] >= 40
         assert 0 < found["error"] < found["margin"]
     lie = rounding.PatternCheck(False, "the recorded pattern differs at 3 units", differs=3)
     monkeypatch.setattr(exact_pass, "check_pattern", lambda *_: lie)
