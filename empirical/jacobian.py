@@ -74,7 +74,7 @@ def jacobian_profile(
         raise InputError(f"no field is called {field!r}; the fields are {', '.join(FIELDS)}")
     _check_model(model)
     image = torch.as_tensor(image)
-    request = _request(image, patch, at, background)
+    request = request_of(image, patch, at, background)
     chosen = _taps(model, taps, image)
     run = Run(
         model=model, image=_background(image, request), request=request, taps=chosen,
@@ -85,9 +85,14 @@ def jacobian_profile(
     return run.sandwich() if field == "sandwich" else run.measure(field)
 
 
-def _request(
+def request_of(
     image: Tensor, patch: int | None, at: tuple[int, int] | None, background: str
 ) -> Request:
+    """Where the patch lies in an image [channels, height, width], and how many pixels vary.
+
+    Raises:
+        InputError: the image is none, or the patch does not fit.
+    """
     if image.ndim != 3:
         raise InputError(f"an image is [channels, height, width], got shape {tuple(image.shape)}")
     if background not in ("image", "zero"):

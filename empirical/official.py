@@ -6,9 +6,20 @@ PCA dimension's official arithmetic stands beside the streaming one in ``empiric
 
 from __future__ import annotations
 
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from empirical.jacobian import request_of
+from empirical.records import Record
+from empirical.subject import Subject
+from empirical.taps import Tap
 
 STEPS = 5000
 
@@ -81,3 +92,103 @@ def subgradient(
     found = np.zeros(rows.shape[1])
     found[others.numpy()] = theta.double().numpy()
     return found
+
+
+def jacobian_ranks(
+    model: nn.Module,
+    image: Tensor,
+    taps: Sequence[Tap],
+    *,
+    patch: int | None = 16,
+    at: tuple[int, int] | None = None,
+    background: str = "zero",
+    device: str = "cpu",
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, tuple[int, Tensor, tuple[int, ...]]]:
+    """Rank of float32 J^T J at torch's default tolerance, J by one backward pass for each row.
+
+    Args:
+        model: in eval mode; not modified.
+        image: preprocessed, [channels, height, width].
+        taps: where; all rows of all of them are computed, which takes hours at 224 x 224.
+        patch: side of the square of pixels that varies; None for all.
+        at: its corner; centred by default.
+        background: ``zero`` blanks the other pixels, as there; ``image`` keeps them.
+        device: where to run.
+        progress: called with a line of text: the estimate, then each tap.
+
+    Returns:
+        Tap -> (rank, singular values of J^T J, descending, shape of the tap's output).
+    """
+    net = copy.deepcopy(model).to(device=device, dtype=torch.float32).eval()
+    x = image.to(device=device, dtype=torch.float32)
+    request = request_of(x, patch, at, background)
+    side = (request.patch or x.shape[1], request.patch or x.shape[2])
+    (top, left), (height, width) = request.corner, side
+    inside = x[:, top : top + height, left : left + width].clone()
+    around = torch.zeros_like(x) if background == "zero" else x
+    found: dict[str, tuple[int, Tensor, tuple[int, ...]]] = {}
+    for tap in taps:
+        seen: list[Tensor] = []
+        handle = net.get_submodule(tap.name).register_forward_hook(
+            lambda _m, _i, output, seen=seen: seen.append(output)
+        )
+        try:
+            pixels = inside.clone().requires_grad_(True)
+            full = around.clone()
+            full[:, top : top + height, left : left + width] = pixels
+            net(full[None])
+        finally:
+            handle.remove()
+        output = seen[0].flatten()
+        rows, started = [], time.perf_counter()
+        for i in range(len(output)):
+            # an output that the patch does not reach is a zero row, not an error
+            if output.requires_grad:
+                (row,) = torch.autograd.grad(
+                    output[i], pixels, retain_graph=True, allow_unused=True
+                )
+            else:
+                row = None
+            rows.append(torch.zeros_like(pixels) if row is None else row)
+            if i == 7 and progress is not None:
+                each = (time.perf_counter() - started) / 8
+                progress(f"{tap.name}: {len(output)} rows, about {each * len(output):.0f} s")
+        j = torch.stack(rows).flatten(1)
+        gram = j.T @ j
+        found[tap.name] = (
+            int(torch.linalg.matrix_rank(gram)),
+            torch.linalg.svdvals(gram),
+            tuple(seen[0].shape[1:]),
+        )
+    return found
+
+
+def jacobian_records(
+    found: dict[str, tuple[int, Tensor, tuple[int, ...]]], taps: Sequence[Tap], subject: Subject,
+    seconds: float,
+    settings: dict[str, Any],
+) -> tuple[Record, ...]:  # fmt: skip
+    """One record a tap; the cut on the singular values of J is the root of that on J^T J."""
+    records = []
+    for tap in taps:
+        rank, values, shape = found[tap.name]
+        cut = (len(values) * torch.finfo(torch.float32).eps) ** 0.5
+        here = replace(
+            subject,
+            tap=tap.name,
+            tap_index=tap.index,
+            separator=tap.separator,
+            dtype="float32",
+            shape=shape,
+        )
+        note = f"official: float32 J^T J, cut at {cut:.2g} of the largest singular value"
+        records.append(
+            here.record(
+                "jacobian", f"relative({cut:.3g})", float(rank), tolerance=cut,
+                directions=len(values), seconds=seconds,
+                settings=settings | {"estimator": "official"},
+                extra={"kind": tap.kind, "note": note},
+            )
+        )  # fmt: skip
+    return tuple(records)

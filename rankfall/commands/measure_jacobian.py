@@ -25,6 +25,10 @@ UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "G
 @click.command(name="jacobian", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("model")
 @click.option("--field", type=click.Choice(FIELDS), default="float64", show_default=True)
+@click.option(
+    "--estimator", type=click.Choice(["engine", "official"]), default="engine", show_default=True,
+    help="official: reverse mode row by row, float32 J^T J (hours at 224).",
+)  # fmt: skip
 @click.option("--patch", type=int, default=16, show_default=True, help="Side; 0 for all pixels.")
 @click.option("--at", metavar="ROW,COLUMN", help="Corner of the patch; centred by default.")
 @click.option("--background", type=click.Choice(["image", "zero"]), default="image")
@@ -42,6 +46,7 @@ UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "G
 def command(
     model: str,
     field: str,
+    estimator: str,
     patch: int,
     at: str | None,
     background: str,
@@ -83,6 +88,7 @@ def command(
     if options["taps"] is None:
         options["taps"] = loaded.taps
     line = f"measure jacobian {model} --field {field} --patch {patch} --background {background}"
+    line += f" --estimator {estimator}" if estimator != "engine" else ""
     line += f" --at {at or 'centre'} --taps {taps or 'default'} --eps {eps} --primes {primes}"
     with contextlib.ExitStack() as stack:
         run: Run | None = stack.enter_context(Run.open(out, line, seed)) if out else None
@@ -91,10 +97,13 @@ def command(
             if run is not None and _done(run, image):
                 continue
             with _progress(f"{loaded.name} on {name}") as tell:
-                profile = jacobian_profile(
-                    loaded.model, tensor, name=loaded.name, weights=loaded.weights,
-                    image_name=image, progress=tell, **options,
-                )  # fmt: skip
+                if estimator == "official":
+                    profile = _official(loaded, tensor, options, tell)
+                else:
+                    profile = jacobian_profile(
+                        loaded.model, tensor, name=loaded.name, weights=loaded.weights,
+                        image_name=image, progress=tell, **options,
+                    )  # fmt: skip
             profile = _labelled(profile, name)
             if run is not None:
                 run.extend(profile.records)
@@ -103,6 +112,32 @@ def command(
                 run.write(f"spectra/{image}.done", profile.title() + "\n")
             show(profile, as_json)
     return 0
+
+
+def _official(loaded: LoadedModel, image: Tensor, options: dict[str, Any], tell: Any) -> Profile:
+    """The official estimator's ranks as a profile without spectra of J."""
+    import time
+
+    from empirical.images import pixel_hash
+    from empirical.official import jacobian_ranks, jacobian_records
+    from empirical.profile import Profile
+    from empirical.subject import Subject
+    from empirical.taps import Tap, named_taps
+
+    taps = options["taps"]
+    if not all(isinstance(tap, Tap) for tap in taps):
+        taps = named_taps(loaded.model, taps, loaded.input_size)
+    started = time.perf_counter()
+    asked = {key: options[key] for key in ("patch", "at", "background", "device")}
+    found = jacobian_ranks(loaded.model, image, taps, progress=tell, **asked)
+    subject = Subject(
+        loaded.name, loaded.weights, pixel_hash(image), device=options["device"],
+        seed=options["seed"],
+    )  # fmt: skip
+    seconds = time.perf_counter() - started
+    settings = {key: options[key] for key in ("patch", "at", "background")}
+    records = jacobian_records(found, taps, subject, seconds, settings)
+    return Profile(records, {}, 0, seconds, ("the official estimator, for comparison",))
 
 
 def show(profile: Profile, as_json: bool) -> None:
