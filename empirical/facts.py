@@ -19,7 +19,7 @@ from empirical.fact_families import BLOCKS, FAMILIES
 from empirical.fact_reader import Facts, Reader
 from empirical.leaf_facts import Seen, slope_sign
 from empirical.pattern import Choice
-from empirical.taps import default_taps
+from empirical.taps import default_names
 from theory.errors import InputError
 
 
@@ -68,7 +68,7 @@ def facts(
 def _default_names(model: nn.Module, shape: tuple[int, ...]) -> list[str]:
     """The default taps; none where no blocks are recognised (the output alone is bounded then)."""
     try:
-        return [tap.name for tap in default_taps(model, shape)]
+        return [name for name, _ in default_names(model, shape)]
     except InputError:
         return []
 
@@ -141,4 +141,4 @@ def _winners(module: nn.MaxPool2d, value: Tensor) -> Tensor:
         module.ceil_mode,
         return_indices=True,
     )
-    return where  # type: ignore[no-any-return]
+    return where

@@ -44,7 +44,7 @@ class Tap:
 
 
 def default_taps(model: nn.Module, input_size: Sequence[int] | None = None) -> tuple[Tap, ...]:
-    """The paper's taps of a model, found by one forward pass with hooks.
+    """The paper's taps of a model, and which of them are shown to be separators.
 
     Args:
         model: a module in eval mode.
@@ -53,11 +53,27 @@ def default_taps(model: nn.Module, input_size: Sequence[int] | None = None) -> t
     Raises:
         InputError: the input size is unknown, or no blocks are recognised.
     """
+    input_size = _input_size(model, input_size)
+    found = default_names(model, input_size)
+    through = separators(model, [name for name, _ in found], input_size)
+    return tuple(Tap(n, index, n in through, kind) for index, (n, kind) in enumerate(found))
+
+
+def _input_size(model: nn.Module, input_size: Sequence[int] | None) -> Sequence[int]:
     if input_size is None:
         config = getattr(model, "pretrained_cfg", None) or {}
         input_size = config.get("input_size")
         if input_size is None:
             raise InputError("the model does not know its input size; give (channels, h, w)")
+    return input_size
+
+
+def default_names(model: nn.Module, input_size: Sequence[int]) -> list[tuple[str, str]]:
+    """(path, kind) of the paper's taps, by one forward pass with hooks; nothing about separation.
+
+    Raises:
+        InputError: no blocks are recognised.
+    """
     dtype = next((p.dtype for p in model.parameters()), torch.float32)
     order = forward_order(model, torch.zeros(1, *input_size, dtype=dtype))
     names = [name for name, _ in order]
@@ -83,8 +99,7 @@ def default_taps(model: nn.Module, input_size: Sequence[int] | None = None) -> t
         if pooled:
             found.append((min(pooled, key=lambda n: n.count(".")), "pooled"))
         found.append((head, "logits"))
-    through = separators(model, [name for name, _ in found], input_size)
-    return tuple(Tap(n, index, n in through, kind) for index, (n, kind) in enumerate(found))
+    return found
 
 
 def separators(model: nn.Module, names: Sequence[str], input_size: Sequence[int]) -> set[str]:

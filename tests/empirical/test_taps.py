@@ -1,10 +1,15 @@
 """Separator taps are shown by exchanging outputs, never assumed from a module's name."""
 
+from collections import Counter
+
 import pytest
 import timm
 import torch
 from torch import nn
 
+import empirical.taps as taps
+from empirical.facts import facts
+from empirical.jacobian import jacobian_profile
 from empirical.taps import default_taps, separators
 
 
@@ -40,3 +45,21 @@ def test_a_module_inside_a_branch_does_not_separate() -> None:
     model = timm.create_model("resnet18", pretrained=False, zero_init_last=False).eval()
     names = ["layer1.0", "layer1.1.bn2", "layer1.1"]
     assert separators(model, names, (3, 64, 64)) == {"layer1.0", "layer1.1"}
+
+
+def test_separation_is_shown_once_for_a_profile_and_never_for_facts(monkeypatch) -> None:
+    """The test costs a forward pass of as many samples as there are taps."""
+    calls: Counter[str] = Counter()
+    real = taps.separators
+    monkeypatch.setattr(
+        taps, "separators", lambda *args: (calls.update(["separators"]), real(*args))[1]
+    )
+    model = timm.create_model("resnet18", pretrained=False, zero_init_last=False).eval()
+    image = torch.randn(3, 32, 32)
+    assert len(facts(model, (3, 32, 32), image=image)) > 8
+    assert calls["separators"] == 0
+    known = default_taps(model, (3, 32, 32))
+    jacobian_profile(model, image, patch=2, field="exact", primes=1, taps=known)
+    assert calls["separators"] == 1
+    jacobian_profile(model, image, patch=2, field="exact", primes=1)
+    assert calls["separators"] == 2
