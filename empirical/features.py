@@ -79,7 +79,13 @@ def collect(
         model.to(device)
         with torch.no_grad():
             for start in range(0, len(images), batch):
-                model(images[start : start + batch].to(device=device, dtype=dtype))
+                answer = model(images[start : start + batch].to(device=device, dtype=dtype))
+                if not said or not _same(answer, said[-1]):
+                    raise UnsupportedError(
+                        f"the answer of {type(model).__name__} is not what its linear layer {name!r} "
+                        "puts out: its head is not that layer alone, so that the features' accuracy "
+                        "and the logits' dependence are not defined by it"
+                    )
                 if progress is not None:
                     progress(min(start + batch, len(images)), len(images))
     finally:
@@ -96,6 +102,15 @@ def collect(
         raise InputError(f"{bad} of {logits.numel()} logits are NaN or infinite")
     bias = None if head.bias is None else head.bias.detach().double().cpu()
     return Features(features, logits, head.weight.detach().double().cpu(), bias, name)
+
+
+def _same(answer: object, logits: Tensor) -> bool:
+    """Whether the network's answer is what its head put out."""
+    return (
+        isinstance(answer, Tensor)
+        and answer.shape == logits.shape
+        and torch.equal(answer.double().cpu().nan_to_num(), logits.nan_to_num())
+    )
 
 
 def outputs(model: nn.Module, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
