@@ -198,4 +198,5 @@ class Studies(Networks):
 
 def _about_the_folder(error: BaseException) -> bool:
     """Whether the run folder itself is the trouble: then nothing more can be kept."""
-    return isinstance(error, InputError) and "--out" in str(error)
+    text = str(error)
+    return isinstance(error, InputError) and ("--out" in text or "is closed" in text)

@@ -187,13 +187,3 @@ def spread_rows(records: Iterable[Record]) -> list[tuple[str, ...]]:
         for s in spreads(records)
         if s.notion in ("exact", "relative(0.001)")
     ]  # fmt: skip
-
-
-def cost_rows(records: Iterable[Record]) -> list[tuple[str, ...]]:
-    """Seconds a network and study, images summed."""
-    seconds: dict[tuple[str, str], float] = {}
-    for r in records:
-        if r.measurement == "item":
-            key = (r.model, str(r.settings.get("field", "-")))
-            seconds[key] = seconds.get(key, 0.0) + r.seconds
-    return [(model, kind, f"{value:.1f}") for (model, kind), value in seconds.items()]

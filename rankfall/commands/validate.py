@@ -44,12 +44,13 @@ def command(
     decidable at this precision, 2 bad input (the rest is measured and kept). An interrupted run is
     continued by the same command.
     """
+    from empirical.report.sections import whole_run
     from empirical.runs import Run
     from empirical.validation import preset as networks
     from rankfall.results import as_json as to_json
     from rankfall.results import show
     from rankfall.show import TerminalProgress, table
-    from rankfall.validation import Options, cost_rows, load_all, spread_rows, validate
+    from rankfall.validation import Options, load_all, spread_rows, validate
     from theory.errors import InputError
 
     chosen = models + (networks(preset) if preset else ())
@@ -78,7 +79,8 @@ def command(
     if rows:
         columns = ("network", "tap", "notion", "images", "median", "quartiles", "range")
         table("Ranks over images", columns, rows, wrap=(1, 2))
-    table("Seconds a study", ("network", "study", "seconds"), cost_rows(outcome.records), wrap=(1,))
+    for section in whole_run(outcome.records):
+        table(section.title, section.columns, section.rows, wrap=section.text)
     for text in outcome.failed:
         click.echo(f"FAILED: {text}")
     for text in outcome.missed:

@@ -206,6 +206,16 @@ def test_a_doctored_bound_shows_as_broken() -> None:
     assert "expected verdicts missed" in page(broken, INFO)
 
 
+def test_seconds_are_summed_over_images() -> None:
+    items = [
+        record("-", 0.0, measurement="item", model=m, image=i, seconds=s, settings={"field": f})
+        for m, i, f, s in (("a", "1", "pca", 1.5), ("a", "2", "pca", 2.0), ("b", "1", "exact", 4.0))
+    ]
+    (cost,) = whole_run(items)
+    assert cost.columns == ("network", "pca", "exact", "sum")
+    assert cost.rows == (("a", "3.5", ".", "3.5"), ("b", ".", "4.0", "4.0"))
+
+
 def test_failed_studies_head_the_page() -> None:
     text = page(law_rows(), INFO | {"failed": ["digits-vit, pca, digit 0: no memory"]})
     assert "1 studies failed" in text

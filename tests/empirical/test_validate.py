@@ -14,10 +14,10 @@ from empirical.data import find, labelled, stratified
 from empirical.models import load
 from empirical.published import PUBLISHED, published_records, published_table
 from empirical.runs import Run, read_records
-from empirical.sandwich import CLAIMS
+from empirical.sandwich import CLAIMS, judge
 from empirical.validation import PRESETS, preset
 from empirical.verdicts import CONTRADICTED, INAPPLICABLE
-from rankfall.studies import CONTROL
+from rankfall.studies import CONTROL, FEATURE_CLAIMS, Studies
 from rankfall.validation import Options, load_all, validate
 from rankfall.verify import Outcome
 from tests.empirical.test_runs import record
@@ -198,6 +198,42 @@ def test_a_failing_network_costs_only_itself(tmp_path: Path) -> None:
     assert sum(r.measurement == "images" for r in found.records) > 0  # two images were counted
     with pytest.raises(InputError, match="no-such-net"):
         load_all(Options(("no-such-net",)))
+
+
+def test_a_head_that_is_not_linear_is_not_applicable(tmp_path: Path) -> None:
+    loaded = load("digits-resnet", random_weights=True)
+    loaded.model.fc = torch.nn.Sequential(loaded.model.fc, torch.nn.ReLU()).eval()
+    with Run.open(tmp_path / "r", "validate x", 0) as run:
+        studies = Studies(run, Options(("digits-resnet",)), {"digits-resnet": loaded})
+        assert studies.attempt("digits-resnet", "all", "features", print) == ""
+        scopes = {r.settings["claim"]: r for r in run.records() if r.measurement == "scope"}
+        assert set(scopes) == set(FEATURE_CLAIMS)
+        assert "not linear" in scopes["classification-dimension"].extra["why"]
+        verdicts = {v.verdict for v in judge(run.records())}
+        assert verdicts == {INAPPLICABLE}
+
+
+def test_a_study_out_of_memory_is_reported_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = {"digits-resmlp": load("digits-resmlp", random_weights=True)}
+    with Run.open(tmp_path / "r", "validate x", 0) as run:
+        studies = Studies(run, Options(("digits-resmlp",), count=1, samples=10), loaded)
+        ((image, _),) = studies.pictures("digits-resmlp")
+        with monkeypatch.context() as patched:
+
+            def fail(*_: object, **__: object) -> None:
+                raise RuntimeError("cannot allocate 181 GB")
+
+            patched.setattr("empirical.pca.measure", fail)
+            why = studies.attempt("digits-resmlp", image, "pca", print)
+            assert why == "RuntimeError: cannot allocate 181 GB"
+            assert run.records() == ()  # not marked as done
+        assert studies.attempt("digits-resmlp", image, "pca", print) == ""
+        assert {r.measurement for r in run.records()} == {"pca", "item"}
+        run.close()
+        with pytest.raises(InputError, match="closed"):  # nothing more could be kept
+            studies.attempt("digits-resmlp", image, "depth", print)
 
 
 def test_published_figures_and_their_tolerance() -> None:
