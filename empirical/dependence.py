@@ -123,7 +123,7 @@ class Dependence:
             low=float(counts.min()), high=float(counts.max()), directions=len(self.classes),
             seconds=self.seconds, settings=settings | {"over": "classes"},
             extra={
-                "carriers": carried,
+                "carriers": carried, "notes": list(self.notes),
                 "each": [
                     {
                         "class": c.label, "support": len(c.support), "objective": c.objective,
@@ -198,7 +198,7 @@ def measure(
     if missing:
         raise InputError(
             f"class {missing[0]} has no samples to fit or to test on ({len(missing)} such "
-            "classes); give more images or choose classes that have some"
+            "classes); give more images, or choose classes that have some (--classes present)"
         )
     shared = compress(z, covariance) if samples == "all" else None
     judge = Replacement(zt, yt)

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 
 from empirical import lasso
 from empirical.dependence import measure
@@ -155,6 +156,34 @@ def test_forced_dependencies() -> None:
     # the forced combinations of logits are the same constant on every input, others are not
     np.testing.assert_allclose(combined, np.tile(told.constants, (20, 1)), atol=1e-9)
     assert np.ptp(x @ w.T @ rng.normal(size=7)) > 1
+
+
+def test_a_start_that_is_stopped_early_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the homotopy and with one sweep the gap stays, and the result says so."""
+    z, y = logits(12, 400, 9)
+    z = z @ np.random.default_rng(0).normal(size=(12, 12)) + 20  # correlated: sweeps are slow
+    monkeypatch.setattr(lasso, "_starts", lambda x, y, xy, g, w: [np.zeros(len(xy))] * len(w))
+    monkeypatch.setattr(lasso, "_SWEEPS", 1)
+    found = measure(z, y, weight=0.5, samples="all", points=0)
+    assert found.notes
+    assert "duality gap" in found.notes[0]
+    summary = found.records(Subject(model="m"))[1]
+    assert summary.extra["notes"] == list(found.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("all", None), ("present", [0, 2]), ("2, 0", [2, 0])]
+)
+def test_classes_of_the_command(text: str, expected: list[int] | None) -> None:
+    from rankfall.commands.measure_dependence import _classes
+
+    labels = torch.tensor([0, 0, 1, 2, 2, 2])
+    assert _classes(text, labels, 4) == expected
+    for bad in ("4", "zebra", ""):
+        with pytest.raises(InputError, match="numbers below 4"):
+            _classes(bad, labels, 4)
+    with pytest.raises(InputError, match="no class has two images"):
+        _classes("present", torch.tensor([0, 1]), 4)
 
 
 def test_progress_is_told_class_by_class() -> None:

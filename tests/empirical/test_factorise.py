@@ -67,6 +67,20 @@ def test_deficient_weights_are_certified_where_they_are_small(
     assert factorise.stored_rank(unlucky) == (1, True)
 
 
+def test_relative_ranks_against_scipy() -> None:
+    from scipy.linalg import svdvals
+
+    net = build("digits-vit", 3)
+    x = torch.randn(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    names = ["blocks.0.attn.qkv", "blocks.3.mlp.fc2", "patch_embed.proj"]
+    for layer in measure(net, x, net(x).argmax(1), layers=names):
+        stored = net.get_submodule(layer.name).weight.detach().double().flatten(1).numpy()
+        values = svdvals(stored)
+        assert layer.relative_3 == (values >= 1e-3 * values[0]).sum()
+        assert layer.relative_7 == (values >= 2.0**-23 * values[0]).sum()
+        assert layer.exact == rank(stored)
+
+
 def test_the_command_writes_a_table(tmp_path: Path) -> None:
     from click.testing import CliRunner
 
