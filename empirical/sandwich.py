@@ -28,6 +28,7 @@ from empirical.verdicts import (
     is_exact,
     structural,
     taps,
+    with_families,
 )
 
 #: claim id -> (the claim in words, where the paper makes it or why it is here)
@@ -103,6 +104,7 @@ def judge(records: Iterable[Record]) -> tuple[ClaimVerdict, ...]:
             scopes.append(record)
         elif record.measurement in study_claims.MEASUREMENTS:
             by_network[record.model].append(record)
+    with_families(groups)
     verdicts: list[ClaimVerdict] = []
     for (model, image), group in groups.items():
         for claim, decide in _JACOBIAN.items():

@@ -135,15 +135,15 @@ def jacobian_study(
     last = [tap for tap in loaded.taps if tap.kind in ("pooled", "logits")]
     side = images[0][1].shape[-1]
     small = max(1, patch // 2)
-    # inside one token of a patch-16 Transformer, where the centred patch straddles four
-    corner = ((side - patch) // 2 + 1,) * 2
+    # at 112, 112 of 224 a patch of at most 16 lies inside one token of a patch-16 Transformer,
+    # where the centred patch straddles four
+    corner = (min(side // 2, side - patch),) * 2
+    # one thing at a time is varied, from the centred patch in the first image
+    first = images[0]
     cases = [
-        (place, size, background, name, image)
-        for name, image in images
-        for place, size, background in (
-            (None, patch, "image"), (None, patch, "zero"), ((0, 0), patch, "image"),
-            (corner, patch, "image"), (None, small, "image"),
-        )
+        (None, patch, "image", *first), (None, patch, "zero", *first),
+        ((0, 0), patch, "image", *first), (corner, patch, "image", *first),
+        (None, small, "image", *first), *((None, patch, "image", *other) for other in images[1:]),
     ]  # fmt: skip
     found = []
     for place, size, background, name, image in cases:

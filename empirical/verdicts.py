@@ -10,7 +10,7 @@ theory, exit status 1).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from empirical.records import Record
@@ -114,3 +114,18 @@ def ends(record: Record) -> tuple[float, float]:
     low = value if record.low is None else record.low
     high = float("inf") if record.high is None else record.high
     return low, high
+
+
+def with_families(groups: Mapping[tuple[str, str], list[Record]]) -> None:
+    """Lend a network's family ranks to its images that have none, in place.
+
+    A family contains every input (theory.md, section 2): drawn at one image it bounds them all, as
+    long as the same directions vary.
+    """
+    lent: dict[str, list[Record]] = {}
+    for (model, _), group in groups.items():
+        drawn = [r for r in group if r.notion.startswith("family")]
+        lent.setdefault(model, drawn)
+    for (model, _), group in groups.items():
+        if not any(r.notion.startswith("family") for r in group) and group:
+            group += [r for r in lent[model] if r.directions == group[0].directions]

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 #: images a network: as many as there are embedded photographs
 COUNT = 5
-#: fields of the Jacobian at every image
-FIELDS = ("audit", "float64", "exact", "family")
+#: fields of the Jacobian at every image; a family contains every input, so one image draws it
+FIELDS = ("audit", "float64", "exact")
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,7 @@ def work_list(
     found = []
     for model in (name, name + CONTROL) if control else (name,):
         found += [(model, i, f) for i in images for f in FIELDS]
+        found += [(model, images[0], "family")]
         found += [(model, i, "laws") for i in images]
         found += [(model, images[0], k) for k in ("pca", "depth", "bounds", "ablation")]
         found += [(model, "all", k) for k in ("features", "patch", "images")]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from empirical.records import Record
-from empirical.verdicts import best_exact, epsilon, is_exact, structural
+from empirical.verdicts import best_exact, epsilon, is_exact, structural, with_families
 
 FLOAT32_EPS = 2.0**-23
 
@@ -70,6 +70,7 @@ def networks(records: Iterable[Record]) -> tuple[Network, ...]:
     for record in records:
         if record.measurement == "jacobian":
             groups.setdefault((record.model, record.image), []).append(record)
+    with_families(groups)
     found = []
     for (model, image), group in groups.items():
         names = {r.tap: r.tap_index for r in group}

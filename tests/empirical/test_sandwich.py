@@ -116,6 +116,19 @@ def test_an_inner_tap_takes_no_part_in_statements_about_depth() -> None:
     assert verdict(rows, "principle").verdict == PROVED
 
 
+def test_a_family_drawn_at_one_image_bounds_every_image() -> None:
+    rows = list(honest().values())
+    other = [replace(r, image="j") for r in rows if not r.notion.startswith("family")]
+    verdicts = {v.image: v for v in judge([*rows, *other]) if v.claim == "family-bound"}
+    assert {v.verdict for v in verdicts.values()} == {CONFIRMED}
+    assert set(verdicts) == {"i", "j"}
+    lie = [replace(r, value=9.0, low=9.0) if r.tap == "pooled" else r for r in other]
+    verdicts = {v.image: v for v in judge([*rows, *lie]) if v.claim == "family-bound"}
+    assert (verdicts["i"].verdict, verdicts["j"].verdict) == (CONFIRMED, CONTRADICTED)
+    fewer = [replace(r, directions=4) for r in other]  # other directions: another family
+    assert {v.image for v in judge([*rows, *fewer]) if v.claim == "family-bound"} == {"i"}
+
+
 def test_nothing_measured_gives_no_verdict() -> None:
     assert judge([]) == ()
     assert judge([record("stem")]) == ()
