@@ -49,7 +49,7 @@ def test_chunks_do_not_matter(kind, name, chunk):
     try:
         whole, _ = tangents(model, (1, 8, 8), taps, whole_engine, None)
     except UnsupportedError:
-        assert kind == "exact" and name != "digits-resnet"
+        assert (kind, name != "digits-resnet") == ("exact", True)
         return
     parts, costs = tangents(model, (1, 8, 8), taps, engine, chunk)
     assert costs.inside  # something did run in chunks
@@ -169,8 +169,7 @@ class Branches(nn.Module):
 
     def forward(self, x):
         same, (y, z), seven = self.pair(x, scale=3.0)
-        assert same is x and seven == 7
-        return self.last(y + z * seven)
+        return self.last(y + z * seven + (0 if same is x else 1000))
 
 
 def test_tuples_keywords_and_inputs_handed_through():
