@@ -120,6 +120,14 @@ class ModField:
         """Inverses mod p (0 to 0)."""
         return self.table_lookup(_inverses(self.prime), value)
 
+    def root(self, value: Tensor, seed: int) -> Tensor:
+        """A fixed square root: ``r^2 = v``, or ``r^2 = g v`` where v is no square mod p.
+
+        g is the least non-square: the root of such a v lies in the quadratic extension, a multiple
+        of the root of g. Equal inputs give equal outputs; the sign is random.
+        """
+        return self.table_lookup(_roots(self.prime, seed), value)
+
     def function(self, name: str, value: Tensor, seed: int) -> Tensor:
         """A fixed random function of the residue: equal inputs give equal outputs."""
         return self.table_lookup(_random_table(self.prime, name, seed), value)
@@ -148,6 +156,17 @@ def _inverses(prime: int) -> Tensor:
         base = base * base % prime
         power >>= 1
     return _centred(result, prime)
+
+
+@lru_cache(maxsize=4)
+def _roots(prime: int, seed: int) -> Tensor:
+    half = torch.arange(prime // 2 + 1, dtype=torch.int64)
+    table = torch.full((prime,), -1, dtype=torch.int64)
+    table[half * half % prime] = half
+    others = (table < 0).nonzero().flatten()
+    table[others] = table[others * others[0] % prime]
+    signs = torch.randint(0, 2, (prime,), generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    return _centred((table * signs).remainder(prime), prime)
 
 
 @lru_cache(maxsize=24)

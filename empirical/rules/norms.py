@@ -1,11 +1,13 @@
 """Batch, layer and group normalisation, and softmax.
 
-Families keep the layers' identities (theory.md 5.5): softmax sums to 1; layer norm with eps = 0
-kills the ones and the radial direction; with eps > 0 it kills the ones and scales at random.
+Families keep the layers' identities (theory.md 5.5): softmax sums to 1; layer norm with eps = 0 has sum 0
+and sum of squares n, and kills the ones and the radial direction; with eps > 0 it has sum 0, kills the
+ones and scales at random.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -85,36 +87,77 @@ def normalise(engine: Engine, func: Any, x: Tangent, count: int, eps: float) -> 
     p = x.primal
     mean = field.reduce_(field.reduce_(p.sum(dims, keepdim=True)) * one_over)
     centred = field.reduce_(p - mean)
+    if isinstance(field, ModField) and eps == 0:
+        value, t = _on_sphere(engine, field, centred, data, offset, dims)
+        return engine.wrap(value, t, offset, x.support)
     squares = field.reduce_(field.reduce_(centred * centred).sum(dims, keepdim=True))
     if isinstance(field, ModField):
         variance = field.reduce_(squares * one_over)
         scale = field.function("layer norm scale", variance, engine.seed)
-        # eps > 0: y y^T / n with y = scale * centred; eps = 0: the projection off the radial line
-        radial = field.inverse(squares) if eps == 0 else None
     else:
         scale = torch.rsqrt(squares * one_over + eps)
-        radial = None
     value = field.reduce_(centred * scale)
     cut = tuple(
         slice(None) if d in dims else slice(offset[d], offset[d] + data.shape[d + 1])
         for d in range(n)
     )
-    value_c, scale_c, centred_c = value[cut], scale[cut], centred[cut]
+    value_c, scale_c = value[cut], scale[cut]
     t = field.reduce_(data - field.reduce_(field.reduce_(data.sum(lead, keepdim=True)) * one_over))
-    if radial is None:
-        along = field.reduce_(field.reduce_(t * value_c).sum(lead, keepdim=True))
-        along = field.reduce_(along * one_over)
-        t = field.reduce_(t - field.reduce_(value_c * along))
-    else:
-        along = field.reduce_(field.reduce_(t * centred_c).sum(lead, keepdim=True))
-        along = field.reduce_(along * radial[cut])
-        t = field.reduce_(t - field.reduce_(centred_c * along))
+    along = field.reduce_(field.reduce_(t * value_c).sum(lead, keepdim=True))
+    along = field.reduce_(along * one_over)
+    t = field.reduce_(t - field.reduce_(value_c * along))
     t = field.reduce_(t * scale_c)
     support = x.support
     if support is not None:
         support = support.flatten(n - count).any(-1)
         support = support.reshape(*support.shape, *[1] * count).expand(x.primal.shape)
     return engine.wrap(value, t, offset, support)
+
+
+def _on_sphere(
+    engine: Engine, field: ModField, c: Tensor, data: Tensor, offset: Sequence[int],
+    dims: list[int],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """A family's layer norm with eps = 0: a rational map of centred values onto sum 0, squares n.
+
+    ``y = q - 2 (q . c) / (c . c) c`` reflects a fixed random point q that has both identities, so y has
+    them too; it does not change when c is scaled, so the radial direction is lost as in the layer.
+    """
+    lead = [d + 1 for d in dims]
+    sizes = [c.shape[d] for d in dims]
+    q = _point(field, sizes, engine.seed).to(c.device)
+    one_over = field.fraction(1, q.numel())
+
+    def dot(a: Tensor, b: Tensor, over: list[int]) -> Tensor:
+        return field.reduce_(field.reduce_(a * b).sum(over, keepdim=True))
+
+    w = field.inverse(dot(c, c, dims))
+    share = field.reduce_(dot(q, c, dims) * w)  # (q . c) / (c . c)
+    value = field.reduce_(q - field.reduce_(2 * field.reduce_(share * c)))
+    cut = tuple(
+        slice(None) if d in dims else slice(offset[d], offset[d] + data.shape[d + 1])
+        for d in range(c.ndim)
+    )
+    c, w, share = c[cut], w[cut], share[cut]
+    t = field.reduce_(data - field.reduce_(field.reduce_(data.sum(lead, keepdim=True)) * one_over))
+    # d(share) = (q . t) w - 2 share (c . t) w
+    moved = field.reduce_(dot(t, q, lead) - field.reduce_(2 * share * dot(t, c, lead)))
+    moved = field.reduce_(moved * w)
+    return value, field.reduce_(-2 * (field.reduce_(moved * c) + field.reduce_(share * t)))
+
+
+def _point(field: ModField, sizes: Sequence[int], seed: int) -> Tensor:
+    """A random point mod p of the given sizes with sum 0 and sum of squares n."""
+    p, n = field.prime, math.prod(sizes)
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        q = torch.randint(0, p, tuple(sizes), generator=generator)
+        q = (q - int(q.sum()) * pow(n, -1, p)).remainder(p)
+        squares = int((q * q % p).sum()) % p
+        # a scale with scale^2 * squares = n exists for half of all draws
+        if squares and pow(ratio := n * pow(squares, -1, p) % p, (p - 1) // 2, p) == 1:
+            scale = int(field.root(torch.tensor([float(ratio)]), seed)) % p
+            return field.reduce_((q * scale % p).double())
 
 
 @rule(aten.native_group_norm.default)

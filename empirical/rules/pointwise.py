@@ -173,6 +173,8 @@ for _operation in SLOPES:
     def smooth(engine: Engine, func: Any, x: Tangent, *args: Any, **kwargs: Any) -> Tangent:
         """A smooth scalar function."""
         if engine.family:
+            if func in (aten.sqrt.default, aten.rsqrt.default):
+                return root(engine, func, x)
             return random_function(engine, func, x)
         if engine.exact:
             raise engine.refuse(
@@ -192,6 +194,28 @@ def random_function(engine: Engine, func: Any, x: Tangent) -> Tangent:
     slope = field.function(f"{func} slope", x.primal, engine.seed)
     data, offset = scaled(engine, (x.data_, x.offset), slope)
     return engine.wrap(value, data, offset, x.support)
+
+
+def root(engine: Engine, func: Any, x: Tangent) -> Tangent:
+    """A family's square root or its reciprocal: homogeneous, as every member's is.
+
+    ``d sqrt(v) = sqrt(v) / (2 v) dv`` and ``d rsqrt(v) = -rsqrt(v) / (2 v) dv``: so an RMS norm with
+    eps = 0 and an L2 normalisation lose the radial direction, and their sums of squares are constant (n
+    and 1, times a fixed non-square where v is none).
+    """
+    field = engine.field
+    assert isinstance(field, ModField)
+    value = field.root(x.primal, engine.seed)
+    sign = field.fraction(1, 2)
+    if func is aten.rsqrt.default:
+        value, sign = field.inverse(value), -sign
+    slope = field.reduce_(field.reduce_(value * sign) * field.inverse(x.primal))
+    data, offset = scaled(engine, (x.data_, x.offset), slope)
+    return engine.wrap(value, data, offset, x.support)
+
+
+#: a lower clamp of at most so much guards a division against 0, as in ``F.normalize``
+GUARD = 1e-5
 
 
 def piecewise(
@@ -253,7 +277,12 @@ def hardtanh(
 
 @rule(aten.clamp.default, aten.clamp_min.default, aten.clamp_max.default)
 def clamp(engine: Engine, func: Any, x: Tangent, low: Any = None, high: Any = None) -> Tangent:
-    """Slope 1 where not clamped, the ends included as autodiff has it."""
+    """Slope 1 where not clamped, the ends included as autodiff has it.
+
+    A family speaks of inputs above the guard of a norm (below it L2 normalisation is linear).
+    """
+    if engine.family and func is aten.clamp_min.default and 0 < low <= GUARD:
+        return engine.wrap(x.primal, x.data_, x.offset, x.support)
     args: tuple[Any, ...] = (low, high) if func is aten.clamp.default else (low,)
     if func is aten.clamp_max.default:
         low, high = None, low

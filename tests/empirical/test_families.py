@@ -10,8 +10,8 @@ from empirical.directions import with_random_weights
 from empirical.fields import FloatField, ModField, random_primes
 from empirical.finite import rank_mod
 from empirical.jacobian import jacobian_profile
-from empirical.spectrum import relative_rank, spectrum
 from empirical.push import push
+from empirical.spectrum import relative_rank, spectrum
 from empirical.tangents import Engine
 
 P = random_primes(1, 0)[0]
@@ -34,20 +34,105 @@ class Softmax(nn.Module):
         return x.softmax(-1)
 
 
-@pytest.mark.parametrize(
-    ("layer", "expected"),
-    [
-        (nn.LayerNorm(12, eps=0.0), 10),  # ones and the radial direction
-        (nn.LayerNorm(12, eps=1e-5), 11),  # ones only
-        (Softmax(), 11),
-        (nn.GELU(), 12),
-        (nn.Sequential(nn.GELU(), Softmax()), 11),
-        (nn.GroupNorm(3, 12), 9),  # the ones of each group of 4
-    ],
-    ids=str,
-)
-def test_identities_of_layers(layer, expected):
-    assert family_rank(layer, (12,)) == expected
+class Call(nn.Module):
+    def __init__(self, f):
+        super().__init__()
+        self.f = f
+
+    def forward(self, x):
+        return self.f(x)
+
+
+LAYERS = {
+    "layer norm, eps 0": (nn.LayerNorm(12, eps=0.0), 10),  # ones and the radial direction
+    "layer norm": (nn.LayerNorm(12, eps=1e-5), 11),  # ones only
+    "RMS norm, eps 0": (nn.RMSNorm(12, eps=0.0), 11),  # the radial direction
+    "RMS norm": (nn.RMSNorm(12, eps=1e-5), 12),
+    "L2 normalise": (Call(lambda x: nn.functional.normalize(x, dim=-1)), 11),
+    "by hand": (Call(lambda x: (x - x.mean(-1, True)) * x.var(-1, keepdim=True).rsqrt()), 10),
+    "softmax": (Softmax(), 11),
+    "gelu": (nn.GELU(), 12),
+    "gelu, softmax": (nn.Sequential(nn.GELU(), Softmax()), 11),
+    "group norm": (nn.GroupNorm(3, 12), 9),  # the ones of each group of 4
+    "group norm, eps 0": (nn.GroupNorm(3, 12, eps=0.0), 6),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_identities_of_layers(name):
+    """The family's rank, and as an independent one that of a member by torch.func in float64."""
+    layer, expected = LAYERS[name]
+    assert {family_rank(layer, (12,), seed) for seed in range(3)} == {expected}
+    x = torch.randn(1, 12, generator=torch.Generator().manual_seed(0)).double()
+    dense = torch.func.jacrev(copy.deepcopy(layer).double())(x).reshape(12, 12)
+    # rounding leaves 1e-16 of the largest value where the identity has 0; eps leaves 1e-5
+    assert int(torch.linalg.matrix_rank(dense, rtol=1e-10)) == expected
+
+
+def family_value(layer, x, seed=0):
+    """Primal residues and tangents [12, 12] of one draw."""
+    found = {}
+    push(layer, x, torch.eye(12).double()[:, None, None].expand(12, *x.shape),
+         Engine(ModField(P), family=True, seed=seed), [""],
+         lambda k, t: found.__setitem__(k, (t.primal, t.dense())))  # fmt: skip
+    return found[""]
+
+
+def residues(rows=8):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(-(P // 2), P // 2, (1, rows, 12), generator=generator).double()
+
+
+def squares(y):
+    """Sums of squares of the rows mod p."""
+    return (y.long() * y.long() % P).sum(-1).remainder(P).flatten().tolist()
+
+
+def test_layer_norm_without_eps_has_sum_0_and_second_moment_1():
+    for seed in range(3):
+        y, dy = family_value(nn.LayerNorm(12, eps=0.0), residues(), seed)
+        assert y.sum(-1).remainder(P).flatten().tolist() == [0] * 8
+        assert squares(y) == [12] * 8
+        # differentiated: sum dy = 0 and y . dy = 0
+        assert not dy.sum(-1).remainder(P).any()
+        assert not (y.long() * dy.long() % P).sum(-1).remainder(P).any()
+    assert len({tuple(v) for v in y[0].tolist()}) == 8
+    # with eps the second moment is free
+    y, _ = family_value(nn.LayerNorm(12), residues())
+    assert y.sum(-1).remainder(P).flatten().tolist() == [0] * 8
+    assert squares(y) != [12] * 8
+
+
+@pytest.mark.parametrize(("name", "total"), [("RMS norm, eps 0", 12), ("L2 normalise", 1)])
+def test_sums_of_squares_of_normalised_rows_are_constant(name, total):
+    """n or 1 where the sum of squares is a square mod p, times one non-square elsewhere."""
+    y, dy = family_value(LAYERS[name][0].double(), residues(40))
+    g = next(g for g in range(2, 99) if pow(g, (P - 1) // 2, P) == P - 1)
+    expected = {total, total * g % P, total * pow(g, -1, P) % P}
+    found = set(squares(y))
+    assert total in found
+    assert len(found) == 2
+    assert found <= expected
+    assert not (y.long() * dy.long() % P).sum(-1).remainder(P).any()
+
+
+def test_a_free_root_forgets_the_identity(monkeypatch):
+    """The false variant: a square root whose slope is unrelated to its value."""
+    from empirical.rules import pointwise
+
+    monkeypatch.setattr(pointwise, "root", pointwise.random_function)
+    assert family_rank(nn.RMSNorm(12, eps=0.0), (12,)) == 12
+    assert family_rank(LAYERS["L2 normalise"][0], (12,)) == 12
+
+
+def test_a_layer_norm_off_its_sphere_forgets_the_second_moment(monkeypatch):
+    """The false variant: a base point with sum 0 and any sum of squares."""
+    from empirical.rules import norms
+
+    real = norms._point
+    monkeypatch.setattr(norms, "_point", lambda field, *a: field.reduce_(real(field, *a) * 3))
+    y, _ = family_value(nn.LayerNorm(12, eps=0.0), residues())
+    assert squares(y) == [12 * 9] * 8
 
 
 class Twice(nn.Module):
