@@ -22,7 +22,7 @@ from empirical.verdicts import best_exact, structural, taps
 from theory.errors import UnsupportedError
 
 #: rows that other studies check
-ELSEWHERE = ("weyl", "logit-dependence")
+ELSEWHERE = ("logit-dependence",)
 #: rows of which no instance can be read off one network
 REASONS = {
     "kronecker": "no measured Jacobian of this network is a Kronecker product of two measured maps",

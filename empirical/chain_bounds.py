@@ -169,8 +169,18 @@ def gram_row(c: Chain) -> Tally:
 
 
 def spectral_rows(c: Chain, eps: tuple[float, ...] = (1e-1, 1e-3, 1e-6)) -> list[Tally]:
-    """eps-calculus and Horn's log-majorisation on J_{0->k+1} = J_{k+1} J_{0->k}."""
+    """eps-calculus and Horn's log-majorisation on J_{0->k+1} = J_{k+1} J_{0->k}; Weyl on rounding."""
     calculus, horn = Tally("eps-calculus", "relative"), Tally("log-majorisation", "spectra")
+    weyl = Tally("weyl", "spectra")
+    product = torch.eye(c.dimensions[0], dtype=torch.float64)
+    for k, matrix in enumerate(c.matrices):
+        product = matrix @ product
+        rounded = product.float().double()  # what float32 can store of it
+        norm = float(torch.linalg.matrix_norm(rounded - product, 2))
+        moved = torch.linalg.svdvals(rounded) - torch.linalg.svdvals(product)
+        tap = c.taps[k].name
+        slack = 8 * max(product.shape) * 2.0**-53 * float(product.norm())
+        weyl.at_most(float(moved.abs().max()), norm, f"float32 at {tap}", tap, slack)
     own, prefixes = spectra(c.matrices)
     for k in range(1, len(c.taps)):
         a, b, ab = own[k], prefixes[k - 1], prefixes[k]
@@ -195,7 +205,7 @@ def spectral_rows(c: Chain, eps: tuple[float, ...] = (1e-1, 1e-3, 1e-6)) -> list
                     float(left[i]), float(right[i]), f"{i + 1} values, block {k + 1}", tap,
                     float(slack[i]) + 1e-12 * (i + 1),
                 )  # fmt: skip
-    return [calculus, horn]
+    return [calculus, horn, weyl]
 
 
 def dependence_row(weight: Tensor, features: Tensor, logits: Tensor) -> Tally:

@@ -27,8 +27,9 @@ FEATURE_CLAIMS = (
     "classification-dimension", "independence-deficit", "independence-deficit-all",
 )  # fmt: skip
 JACOBIAN = ("audit", "float64", "exact", "family")
-#: samples of the PCA dimension on small networks, and elsewhere
-MANY, FEW = 2000, 100
+#: samples of the PCA dimension on small networks, and elsewhere; directions of the exponents too
+MANY, FEW = 2000, 64
+WIDE, NARROW = 64, 32
 
 
 class Studies(Networks):
@@ -154,7 +155,8 @@ class Studies(Networks):
             ranks = jacobian_ranks(own, name, image)
             return v.pca_records(loaded, picture, image, seed, samples, ranks, device)
         if kind == "depth":
-            return v.depth_records(loaded, picture, image, seed, self.options.directions, device)
+            count = self.options.directions or (WIDE if self.small(name) else NARROW)
+            return v.depth_records(loaded, picture, image, seed, count, device)
         if kind == "laws":
             return laws.law_records(loaded, picture, subject, own, self._spectra(name, image))
         if kind == "bounds":

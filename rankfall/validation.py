@@ -39,8 +39,8 @@ class Options:
         labelled: images a network for the measurements over a data set; None for all.
         patch: side of the patch in networks with 224-pixel inputs; all pixels of small ones.
         samples: of the PCA dimension; None for 2000 on small networks, where they do not saturate
-            the estimate, and 100 elsewhere, where 300 saturated every tap of EfficientNet alike.
-        directions: of the exponents.
+            the estimate, and 64 elsewhere, where 300 saturated every tap of EfficientNet alike.
+        directions: of the exponents; None for 64 on small networks (all pixels) and 32 elsewhere.
         checkpoint: local weights, for one network.
         random_weights: measure untrained networks.
         device: where to run.
@@ -53,7 +53,7 @@ class Options:
     labelled: int | None = None
     patch: int = 8
     samples: int | None = None
-    directions: int = 64
+    directions: int | None = None
     checkpoint: str | None = None
     random_weights: bool = False
     device: str = "cpu"

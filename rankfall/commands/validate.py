@@ -14,7 +14,7 @@ import click
 @click.option("--count", type=click.IntRange(1), help="Images a network; five by default.")
 @click.option("--labelled", type=click.IntRange(1), help="Images of the data-set studies.")
 @click.option("--patch", type=click.IntRange(1), default=8, show_default=True)
-@click.option("--pca-samples", "samples", type=click.IntRange(2), help="2000 small, 100 else.")
+@click.option("--pca-samples", "samples", type=click.IntRange(2), help="2000 small, 64 else.")
 @click.option("--checkpoint", type=click.Path(dir_okay=False), help="Weights of one network.")
 @click.option("--random-weights", is_flag=True, help="Untrained networks.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")

@@ -137,6 +137,12 @@ def test_spectral_rows_break_where_a_spectrum_is_false(monkeypatch: pytest.Monke
     assert broken(spectral_rows(CHAIN)) >= {"eps-calculus"}
 
 
+def test_weyl_breaks_where_more_moved_than_the_norm(monkeypatch: pytest.MonkeyPatch) -> None:
+    true = torch.linalg.matrix_norm
+    monkeypatch.setattr(torch.linalg, "matrix_norm", lambda *a: true(*a) * 0 - 1)
+    assert "weyl" in broken(spectral_rows(CHAIN))
+
+
 def test_gram_and_logit_dependence() -> None:
     assert gram_row(CHAIN).verdict == CONFIRMED
     generator = torch.Generator().manual_seed(0)
