@@ -179,8 +179,8 @@ def spectral_rows(c: Chain, eps: tuple[float, ...] = (1e-1, 1e-3, 1e-6)) -> list
         norm = float(torch.linalg.matrix_norm(rounded - product, 2))
         moved = torch.linalg.svdvals(rounded) - torch.linalg.svdvals(product)
         tap = c.taps[k].name
-        slack = 8 * max(product.shape) * 2.0**-53 * float(product.norm())
-        weyl.at_most(float(moved.abs().max()), norm, f"float32 at {tap}", tap, slack)
+        carried = 8 * max(product.shape) * 2.0**-53 * float(product.norm())
+        weyl.at_most(float(moved.abs().max()), norm, f"float32 at {tap}", tap, carried)
     own, prefixes = spectra(c.matrices)
     for k in range(1, len(c.taps)):
         a, b, ab = own[k], prefixes[k - 1], prefixes[k]
