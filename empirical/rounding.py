@@ -240,7 +240,7 @@ def check_pattern(model: nn.Module, image: Tensor, choices: Sequence[Choice]) ->
             else:
                 before, places = error.doubt, min(MOST, places + max(2, places // 2))
             continue
-        if FEWEST == places < MOST and session.undecided:
+        if FEWEST == places < MOST and session.undecided and session.error:
             # the bound grows by the same factor at every precision: take what the margins need
             grown = BITS * places + math.log2(min(session.error, 2.0 ** (BITS * MOST)))
             places = min(MOST, max(FEWEST + 1, math.ceil((grown + SPARE) / BITS)))
@@ -256,7 +256,8 @@ def _verdict(session: Session, seconds: float) -> PatternCheck:
             f"of {', '.join(dict.fromkeys(session.where))}, shown with {bits} bits after the point"
         )
     elif session.undecided:
-        why = f"{session.undecided} units lie on their kink as far as {bits} bits show"
+        shown = f"as far as {bits} bits show" if session.error else "exactly"
+        why = f"{session.undecided} units lie on their kink {shown}"
     else:
         why = f"every choice is decided with {bits} bits after the point"
     certified = not (session.differs or session.undecided)

@@ -133,6 +133,7 @@ def test_kinks_in_doubt_only_where_they_matter():
     bad = jacobian_profile(net, x * 0, patch=2, field="exact", taps=["1"])
     record = next(r for r in bad.records if r.notion == "exact")
     assert record.extra["kinks_in_doubt"] == 32  # 4 x 4 places, 2 channels
+    assert record.extra["pattern"]["why"] == "32 units lie on their kink exactly"
     assert record.known == "probable"
 
 
