@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from empirical.digits import digits_data
-from empirical.lyapunov import gaussian_prediction, log_spectrum, measure, split
+from empirical.lyapunov import measure
 from empirical.models import load
+from empirical.qr_method import gaussian_prediction, log_spectrum, split
 from empirical.subject import Subject
 from empirical.taps import Tap, default_taps
 from theory.constants import gaussian_exponents
