@@ -144,11 +144,6 @@ def _check_model(model: nn.Module) -> None:
                 f"{type(module).__name__} {path!r} is in training mode: its output is not a "
                 "function of one image; call model.eval()"
             )
-        if getattr(module, "fused_attn", False) is True:
-            raise InputError(
-                f"fused attention at {path!r} has no forward derivative; call "
-                "timm.layers.set_fused_attn(False) before the model is built"
-            )
     for key, tensor in model.state_dict().items():
         if tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float64):
             raise InputError(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from empirical.chunks import Costs, in_chunks
@@ -71,7 +73,12 @@ def push(
         handles.append(module.register_forward_pre_hook(enter(name or "the model")))
         handles.append(module.register_forward_hook(leave(name)))
     try:
-        with torch.no_grad(), _without_bases(), in_chunks(model, engine, taps, chunks, costs):
+        with (
+            torch.no_grad(),
+            _without_bases(),
+            math_attention(),
+            in_chunks(model, engine, taps, chunks, costs),
+        ):
             model(engine.wrap(primal, data, offset, support))
     finally:
         engine.path.clear()
@@ -79,6 +86,18 @@ def push(
             handle.remove()
     if missing := wanted - seen:
         raise InputError(f"taps that the forward pass never reached: {', '.join(sorted(missing))}")
+
+
+@contextmanager
+def math_attention() -> Iterator[None]:
+    """Attention as products and a softmax: its fused kernels have no forward derivative."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def _without_bases() -> Any:

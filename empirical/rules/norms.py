@@ -177,8 +177,8 @@ def group_norm(
     return out, empty, empty
 
 
-@rule(aten._softmax.default)
-def softmax(engine: Engine, func: Any, x: Tangent, dim: int, half: bool = False) -> Tangent:
+@rule(aten._softmax.default, aten._safe_softmax.default)
+def softmax(engine: Engine, func: Any, x: Tangent, dim: int, *rest: Any, **kwargs: Any) -> Tangent:
     """``p * (t - sum(p * t))``; in a family p is random with sum 1, a function of its inputs."""
     if engine.exact:
         raise engine.refuse(func, "softmax is not piecewise linear; use --field family or float64")
@@ -189,7 +189,7 @@ def softmax(engine: Engine, func: Any, x: Tangent, dim: int, half: bool = False)
         total = field.reduce_(raw.sum(dim, keepdim=True))
         p = field.reduce_(raw * field.inverse(total))
     else:
-        p = func(x.primal, dim, half)
+        p = engine.once(lambda: func(x.primal, dim, *rest, **kwargs))
     data, offset = full_along(x, [dim])
     weighted, _ = scaled(engine, (data, offset), p)
     total = field.reduce_(weighted.sum(dim + 1, keepdim=True))

@@ -176,10 +176,52 @@ def test_bad_input():
     training.bn1.train()
     with pytest.raises(InputError, match="'bn1' is in training mode"):
         jacobian_profile(training, x, patch=4)
-    fused = build("digits-vit")
-    fused.blocks[0].attn.fused_attn = True
-    with pytest.raises(InputError, match="fused attention at 'blocks"):
-        jacobian_profile(fused, x, patch=4)
+
+
+class Attention(nn.Module):
+    """Attention by torch's own functions, as Hugging Face's models and nn.Transformer have it."""
+
+    def __init__(self, own):
+        super().__init__()
+        self.qkv, self.own = nn.Linear(8, 24), nn.MultiheadAttention(8, 2, batch_first=True)
+        self.out, self.use_own = nn.Linear(8, 4), own
+
+    def forward(self, x):
+        x = x.reshape(1, 6, 8)
+        if self.use_own:
+            return self.out(self.own(x, x, x)[0])
+        q, k, v = (t.view(1, 6, 2, 4).transpose(1, 2) for t in self.qkv(x).chunk(3, -1))
+        y = nn.functional.scaled_dot_product_attention(q, k, v)
+        return self.out(y.transpose(1, 2).reshape(1, 6, 8))
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_fused_attention_takes_the_path_that_has_a_derivative(own):
+    torch.manual_seed(0)
+    net, x = Attention(own).eval().requires_grad_(False), image(0, (3, 4, 4))
+    profile = jacobian_profile(net, x, patch=None, taps=["out"])
+    assert profile.notes == ()  # nothing fell back
+    double = copy.deepcopy(net).double()
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    fast = torch.backends.mha.get_fastpath_enabled()
+    assert fast  # the engine left it as it was
+    with sdpa_kernel(SDPBackend.MATH):
+        dense = torch.autograd.functional.jacobian(lambda z: double(z[None]).flatten(), x)
+    expected = np.linalg.svd(dense.reshape(24, 48).numpy(), compute_uv=False)
+    assert np.allclose(profile.spectra["out"], expected, atol=1e-13 * expected[0])
+    family = jacobian_profile(net, x, patch=None, taps=["out"], field="family")
+    assert family.value("out", "family(weights)") == 24
+
+
+def test_timm_attention_may_be_fused():
+    net, x = build("digits-vit"), image()
+    plain = jacobian_profile(net, x, patch=4)
+    for block in net.blocks:
+        block.attn.fused_attn = True
+    fused = jacobian_profile(net, x, patch=4)
+    for tap, values in plain.spectra.items():
+        assert np.allclose(values, fused.spectra[tap], atol=1e-13 * values[0])
 
 
 def test_not_square_image():
