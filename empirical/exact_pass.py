@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from empirical.passes import Run
 
 PATTERN = "proved for the recorded pattern"
+ELEMENTS = "proved for the recorded element Jacobians"
 
 
 def exact(run: Run) -> Profile:
@@ -55,7 +56,7 @@ def exact(run: Run) -> Profile:
     check = _check(run, kinks, patterns)
     took = time.perf_counter() - started
     records = []
-    whole = "proved" if check.certified else PATTERN
+    whole = ELEMENTS if kinks.points else "proved" if check.certified else PATTERN
     decided = check.certified or not (kinks.in_doubt or check.differs)
     for tap in run.taps:
         rank, (upper, why) = best[tap.name], bounds[tap.name]
@@ -65,6 +66,7 @@ def exact(run: Run) -> Profile:
             "seconds_a_prime": seconds,
             "pattern_certified": check.certified,
             "pattern": asdict(check),
+            "element_jacobians_at_recorded_points": sorted(kinks.points),
             "kinks": kinks.units,
             "kinks_in_doubt": kinks.in_doubt,
             "smallest_relative_margin": kinks.margin if np.isfinite(kinks.margin) else None,

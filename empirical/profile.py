@@ -151,10 +151,14 @@ class Profile:
 
 
 LEGEND = (
-    "= proved; p proved for the recorded pattern; ~ probable; "
+    "= proved; p proved for the recorded pattern (or element Jacobians); ~ probable; "
     "[low, high] where rounding leaves room (by an estimate of the rounding)"
 )
-MARKS = {"proved": "=", "proved for the recorded pattern": "p"}
+MARKS = {
+    "proved": "=",
+    "proved for the recorded pattern": "p",
+    "proved for the recorded element Jacobians": "p",
+}
 
 
 def _short(notion: str) -> str:

@@ -15,7 +15,15 @@ from typing import Any
 from theory.errors import InputError
 
 SCHEMA = 1
-KNOWN = ("proved", "proved for the recorded pattern", "probable", "measured")
+#: how a number is known, best first. An exact rank of the recorded element Jacobians is that of their
+#: product, each taken exactly at the float64 input recorded for it (theory.md, sections 2 and 4)
+KNOWN = (
+    "proved",
+    "proved for the recorded pattern",
+    "proved for the recorded element Jacobians",
+    "probable",
+    "measured",
+)
 
 
 @dataclass(frozen=True)

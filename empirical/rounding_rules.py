@@ -329,6 +329,15 @@ def clamp_max(session: Session, func: Any, x: Rounded, high: Any) -> Fixed:
     return clip(session, x.fixed, None, high)
 
 
+@rule(aten.hardsigmoid.default)
+def hardsigmoid(session: Session, func: Any, x: Rounded) -> Fixed:
+    """``(min(max(x, -3), 3) + 3) / 6``."""
+    shifted = add(
+        clip(session, x.fixed, -3.0, 3.0), session.constant(3.0, x.fixed.digits[0]), session.bottom
+    )
+    return divide(shifted, torch.tensor(6.0, dtype=torch.float64), session.bottom)
+
+
 @rule(aten.leaky_relu.default)
 def leaky_relu(session: Session, func: Any, x: Rounded, slope: float = 0.01) -> Fixed:
     """Side of 0; the stored slope below it."""

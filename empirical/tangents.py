@@ -16,7 +16,7 @@ import weakref
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -52,6 +52,7 @@ class Kinks:
         in_doubt: how many of them stand exactly at a kink.
         margin: smallest relative distance from a kink among the others.
         choices: the pattern itself, in the order of the pass.
+        points: operations whose exact slope is taken at the float64 input recorded for them.
         seen: running checksum of the pattern of the pass under way; ``patterns`` those of passes done.
     """
 
@@ -59,6 +60,7 @@ class Kinks:
     in_doubt: int = 0
     margin: float = float("inf")
     choices: list[Choice] = dataclasses.field(default_factory=list)
+    points: set[str] = dataclasses.field(default_factory=set)
     seen: int = 0
     patterns: set[int] = dataclasses.field(default_factory=set)
 
@@ -331,7 +333,7 @@ def _engine(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Engine:
     return next(a for a in pytree.tree_leaves((args, kwargs)) if isinstance(a, Tangent)).engine
 
 
-@lru_cache(maxsize=None)
+@cache
 def _returns_view(func: Any) -> bool:
     returns = func._schema.returns
     info = returns[0].alias_info if returns else None

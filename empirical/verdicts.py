@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from empirical.records import Record
+from empirical.records import KNOWN, Record
 
 PROVED, CONFIRMED, VIOLATED = "PROVED", "CONFIRMED", "VIOLATED"
 UNDECIDED, INAPPLICABLE, CONTRADICTED = "NOT DECIDABLE", "NOT APPLICABLE", "CONTRADICTED"
@@ -86,9 +86,8 @@ def is_exact(record: Record) -> bool:
 
 def best_exact(records: Sequence[Record], tap: str) -> Record | None:
     """The best-known exact rank at a tap: proved before probable before measured."""
-    order = ("proved", "proved for the recorded pattern", "probable", "measured")
     here = [r for r in records if r.tap == tap and is_exact(r) and r.low is not None]
-    return min(here, key=lambda r: order.index(r.known), default=None)
+    return min(here, key=lambda r: KNOWN.index(r.known), default=None)
 
 
 def structural(records: Iterable[Record]) -> dict[str, Record]:

@@ -122,12 +122,12 @@ def number(record: Record | None) -> str:
 
 
 def exact_text(record: Record | None) -> str:
-    """An exact rank with how it is known: ``12 =`` proved, ``12 p`` for the pattern, ``12 ~``."""
+    """An exact rank with how it is known: ``12 =`` proved, ``12 p`` for what was recorded, ``12 ~``."""
     if record is None:
         return "."
-    mark = {"proved": "=", "proved for the recorded pattern": "p", "probable": "~"}
+    mark = {"proved": "=", "probable": "~", "measured": ""}
     value = record.value or 0
-    return f"{value:g} {mark.get(record.known, '')}".rstrip()
+    return f"{value:g} {mark.get(record.known, 'p')}".rstrip()
 
 
 def gap(record: Record | None) -> str:

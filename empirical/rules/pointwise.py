@@ -84,17 +84,16 @@ def neg(engine: Engine, func: Any, x: Tangent) -> Tangent:
 
 @rule(aten.mul.Tensor, aten.mul.Scalar)
 def mul(engine: Engine, func: Any, a: Any, b: Any) -> Tangent:
-    """Product: by a constant a diagonal map, of two active tensors the product rule."""
+    """Product: by a constant a diagonal map, of two active tensors the product rule.
+
+    In the exact field the product rule is exact at the recorded float64 factors, which are dyadic.
+    """
     shape = _shape(a, b)
     pa, pb = _primal(engine, a), _primal(engine, b)
     primal = engine.field.reduce_(pa * pb) if engine.family else pa * pb
     if isinstance(a, Tangent) and isinstance(b, Tangent):
         if engine.exact:
-            raise engine.refuse(
-                func,
-                "a product of two values that depend on the input is not piecewise linear; "
-                "use --field family or float64",
-            )
+            pa, pb = _recorded(engine, func, pa), _recorded(engine, func, pb)
         first = scaled(engine, broadcast(a, shape), pb)
         data, offset = unite(engine, first, scaled(engine, broadcast(b, shape), pa))
         return engine.wrap(primal, data, offset, ones_support(_grown(a, shape), _grown(b, shape)))
@@ -105,6 +104,18 @@ def mul(engine: Engine, func: Any, a: Any, b: Any) -> Tangent:
     if support is not None:
         support = support & (c != 0)
     return engine.wrap(primal, data, offset, support)
+
+
+def _recorded(engine: Engine, func: Any, primal: Tensor) -> Tensor:
+    """The residues of a recorded float64 primal: an element Jacobian is taken exactly there.
+
+    That point is not the exact network's own value, so the product of element Jacobians is what the
+    rank is proved of (theory.md, section 2); all passes must record the same point.
+    """
+    if engine.replaying is None:
+        engine.kinks.see(primal)
+        engine.kinks.points.add(str(func))
+    return engine.field.constant(primal)
 
 
 @rule(aten.addcmul.default)
@@ -225,8 +236,19 @@ def piecewise(
     args: tuple[Any, ...],
     kinks: tuple[float, ...],
     slope: Callable[[Tensor], Tensor],
+    residues: Callable[[Tensor], Tensor] | None = None,
 ) -> Tangent:
-    """A piecewise-linear scalar function with exact slopes; its kinks are noted."""
+    """A scalar function with exact slopes between kinks, which are noted.
+
+    Args:
+        engine: the pass.
+        func: the operation.
+        x: its input.
+        args: its further arguments.
+        kinks: where the slope changes, ascending.
+        slope: the slopes as floats.
+        residues: from those slopes to field elements, where the floats are rounded.
+    """
     if engine.family:
         return random_function(engine, func, x)
     value = func(x.primal, *args)
@@ -249,8 +271,40 @@ def piecewise(
 
         block = (x.data_, x.offset)
         return engine.wrap(value, x.data_ * crop(slopes, block), x.offset, support)
-    data, offset = scaled(engine, (x.data_, x.offset), engine.constant(slopes))
+    factor = engine.constant(slopes) if residues is None else residues(slopes)
+    data, offset = scaled(engine, (x.data_, x.offset), factor)
     return engine.wrap(value, data, offset, support)
+
+
+@rule(aten.hardsigmoid.default)
+def hardsigmoid(engine: Engine, func: Any, x: Tangent) -> Any:
+    """Slope 1/6 between -3 and 3."""
+    if not engine.exact:
+        return smooth(engine, func, x)
+    sixth = engine.field.fraction(1, 6)
+    return piecewise(
+        engine, func, x, (), (-3.0, 3.0), lambda p: SLOPES[func](p, None),
+        lambda slopes: (slopes != 0) * sixth,
+    )  # fmt: skip
+
+
+@rule(aten.hardswish.default)
+def hardswish(engine: Engine, func: Any, x: Tangent) -> Any:
+    """Slope ``(2x + 3) / 6`` between -3 and 3: exact at the recorded float64 x (theory.md, section 4)."""
+    if not engine.exact:
+        return smooth(engine, func, x)
+    field = engine.field
+    point = _recorded(engine, func, x.primal)
+    inside = (x.primal > -3) & (x.primal < 3)
+    middle = field.reduce_((2 * point + 3) * field.fraction(1, 6))
+
+    def slope(p: Tensor) -> Tensor:
+        return torch.where(p <= -3, 0.0, torch.where(p >= 3, 1.0, (2 * p + 3) / 6))
+
+    return piecewise(
+        engine, func, x, (), (-3.0, 3.0), slope,
+        lambda slopes: torch.where(inside, middle, slopes),
+    )  # fmt: skip
 
 
 @rule(aten.relu.default)
