@@ -122,7 +122,8 @@ def upper_bounds(
         run.model, tuple(run.image.shape), image=run.image, live=live, taps=names, choices=choices
     )
     audited = {
-        bound.tap: bound.upper for bound in audit(found, run.image.numel(), run.request.directions)
+        bound.tap: bound.upper
+        for bound in (audit(found, run.image.numel(), run.request.directions) if found else ())
     }
     best = (run.request.directions, f"{run.request.directions} directions")
     bounds = {}
