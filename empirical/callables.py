@@ -3,8 +3,7 @@
 ``package.module:callable`` or ``file.py:callable`` is imported and called: this runs the user's own
 code, and only because the user named it. What comes back is an ``nn.Module`` from images to logits; one
 that answers with a mapping with ``logits`` (Hugging Face's ``ModelOutput``) is wrapped so that it
-answers with that tensor. Taps are timm's where the module names are, otherwise what separates the input
-from the output among the repeated blocks.
+answers with that tensor.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from empirical.taps import Tap, default_taps, forward_order, separators
 from theory.errors import InputError
 
 #: preprocessing where the module does not say: ImageNet's, as torchvision's and most timm weights
@@ -205,69 +203,6 @@ def class_names(model: nn.Module) -> tuple[str, ...] | None:
         return None
     names = tuple(str(named[i]) for i in sorted(named))
     return None if all(n == f"LABEL_{i}" for i, n in enumerate(names)) else names
-
-
-def taps_of(model: nn.Module, input_size: tuple[int, int, int]) -> tuple[Tap, ...]:
-    """Default taps where the names are timm's, otherwise the separating repeated blocks.
-
-    A block is a child of a ``Sequential`` or ``ModuleList`` with at least two parametrised leaves
-    whose output separates the input from the network's output, and that holds no other such block.
-
-    Raises:
-        InputError: no such block is found.
-    """
-    try:
-        return default_taps(model, input_size)
-    except InputError as error:
-        dtype = next((p.dtype for p in model.parameters()), torch.float32)
-        order = forward_order(model, torch.zeros(1, *input_size, dtype=dtype))
-        found = _blocks(model, order, input_size)
-        if not found:
-            raise InputError(
-                f"{error}; and no repeated module of {type(model).__name__} separates its input "
-                "from its output"
-            ) from error
-        return found
-
-
-def _blocks(
-    model: nn.Module, order: list[tuple[str, tuple[int, ...]]], input_size: tuple[int, int, int]
-) -> tuple[Tap, ...]:
-    modules = dict(model.named_modules())
-    shapes = dict(order)
-    names = list(dict.fromkeys(name for name, _ in order))
-    candidates = [n for n in names if _repeated(modules, n) and _leaves(modules[n]) >= 2]
-    through = separators(model, candidates, input_size)
-    blocks = [
-        n for n in candidates
-        if n in through and not any(m.startswith(n + ".") for m in through)
-    ]  # fmt: skip
-    if not blocks:
-        return ()
-    first = next(i for i, n in enumerate(names) if n == blocks[0] or n.startswith(blocks[0] + "."))
-    linears = [n for n in names if isinstance(modules[n], nn.Linear)]
-    head = linears[-1] if linears and linears[-1] not in blocks else None
-    # all that ends before the first block begins, or after the last one ends, may separate
-    ends = names[:first][-1:]
-    after = names[names.index(blocks[-1]) + 1 :]
-    width = modules[head].in_features if head else None
-    pooled = [
-        n for n in after[: after.index(head)] if width == torch.Size(shapes[n]).numel()
-    ] if head in after else []  # fmt: skip
-    kinds = [(n, "stem") for n in ends] + [(n, "block") for n in blocks]
-    kinds += [(n, "pooled") for n in pooled[-1:]] + ([(head, "logits")] if head else [])
-    true = separators(model, [n for n, _ in kinds], input_size)
-    return tuple(Tap(n, i, n in true, kind) for i, (n, kind) in enumerate(kinds))
-
-
-def _repeated(modules: Mapping[str, nn.Module], name: str) -> bool:
-    parent = modules[name.rpartition(".")[0]]
-    return isinstance(parent, nn.Sequential | nn.ModuleList) and len(parent) >= 2
-
-
-def _leaves(module: nn.Module) -> int:
-    """How many of its modules hold parameters of their own."""
-    return sum(any(True for _ in m.parameters(recurse=False)) for m in module.modules())
 
 
 def redraw(model: nn.Module, seed: int) -> None:

@@ -150,6 +150,7 @@ def from_module(
             fit, or no block of it is recognised.
     """
     from empirical import callables
+    from empirical.block_taps import taps_of
 
     name = name or type(model).__name__
     notes: tuple[str, ...] = ()
@@ -170,7 +171,7 @@ def from_module(
         std=tuple(config["std"]),
         classes=callables.class_names(adapted) or _class_names(adapted),
         notes=(*notes, *assumed),
-        taps=callables.taps_of(adapted, tuple(config["input_size"])),
+        taps=taps_of(adapted, tuple(config["input_size"])),
     )
 
 

@@ -81,8 +81,11 @@ def test_checkpoint_round_trip(tmp_path: Path, state: dict[str, Tensor]) -> None
     want = models.weights_hash(state)
     for file in ("a.pth", "a.safetensors"):
         assert load("digits-resmlp", checkpoint=tmp_path / file).weights == want
-    assert load("digits-resmlp", random_weights=True, seed=5).weights == want
-    assert load("digits-resmlp", random_weights=True, seed=6).weights != want
+    drawn = load("digits-resmlp", random_weights=True, seed=5)
+    for key, value in drawn.model.state_dict().items():  # a head that starts at zero is drawn too
+        assert torch.equal(value, state[key]) != (key == "head.weight"), key
+    assert load("digits-resmlp", random_weights=True, seed=5).weights == drawn.weights
+    assert load("digits-resmlp", random_weights=True, seed=6).weights != drawn.weights
 
 
 def test_checkpoint_that_does_not_fit(tmp_path: Path, state: dict[str, Tensor]) -> None:
@@ -266,6 +269,60 @@ def test_a_hugging_face_interface_is_wrapped() -> None:
     control = load(f"{HERE}:Renamed", random_weights=True, seed=3)
     assert control.weights != loaded.weights
     assert control.weights == load(f"{HERE}:Renamed", random_weights=True, seed=3).weights
+
+
+class Named(nn.Module):
+    """Blocks as attributes, one of a class with the others but with a skip switched off."""
+
+    def __init__(self, skips: tuple[bool, ...]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Sequential(nn.Conv2d(3, 6, 3, stride=4), nn.ReLU())
+        for i, skip in enumerate(skips):
+            block = Residual(6)
+            if not skip:
+                block.forward = block.inside.forward  # type: ignore[method-assign,assignment]
+            setattr(self, f"part{i}", block)
+        self.count = len(skips)
+        self.fc = nn.Linear(6, 4)
+        self.pretrained_cfg = {"input_size": (3, 16, 16)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for i in range(self.count):
+            x = getattr(self, f"part{i}")(x)
+        return self.fc(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def named_blocks() -> nn.Module:
+    return Named((True, False, True))
+
+
+def plain_chain() -> nn.Module:
+    torch.manual_seed(0)
+    chain = nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(576, 5),
+    )
+    chain.pretrained_cfg = {"input_size": (3, 16, 16)}  # type: ignore[assignment]
+    return chain
+
+
+def test_blocks_are_what_separates_whatever_they_are_called() -> None:
+    """A block without a skip is one block, as those of its class are; a chain has its layers."""
+    taps = load(f"{HERE}:named_blocks").taps
+    assert [(t.name, t.kind) for t in taps] == [
+        ("stem", "stem"), ("part0", "block"), ("part1", "block"), ("part2", "block"),
+        ("fc", "logits"),
+    ]  # fmt: skip
+    assert all(t.separator for t in taps)
+    chain = load(f"{HERE}:plain_chain").taps
+    assert [t.name for t in chain if t.kind == "block"] == ["0", "2"]
+    assert [t.name for t in chain if t.kind == "logits"] == ["5"]
 
 
 def test_hugging_face_itself() -> None:
