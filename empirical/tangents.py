@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -125,7 +125,7 @@ class Engine:
             self.memo.append(value)
             return value
         self.replaying += 1
-        return self.memo[self.replaying - 1]
+        return cast(T, self.memo[self.replaying - 1])
 
     @property
     def exact(self) -> bool:
