@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from empirical import official
-from empirical.incremental import correct_by_rank, one_thread
+from empirical.incremental import correct_by_rank
 from empirical.records import Record
 from empirical.subject import Subject
+from empirical.threads import one_thread
 from theory.errors import InputError
 
 PROJECTIONS = ("centred", "uncentred", "official")

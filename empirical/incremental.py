@@ -8,33 +8,18 @@ rival comes within the rounding bound is decided again in float64.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from empirical.threads import one_thread
+
 #: most entries of a temporary [pairs of sample and rival, block]
 _ENTRIES = 1 << 18
 #: logits of one tile of samples
 _TILE = 1 << 19
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let each torch operation run on one thread.
-
-    Thousands of small operations, and LAPACK's eigenvalues, meet at so many barriers that on a shared
-    machine two threads cost ten times the work of one.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def correct_by_rank(scores: Tensor, head: Tensor, offset: Tensor, labels: Tensor) -> Tensor:

@@ -10,12 +10,14 @@ A float spectrum carries an error bound, so a relative rank is an interval, not 
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from empirical.threads import one_thread
 from theory.errors import InputError
 
 #: rows of one QR step; the triangle of the steps before is stacked on top. Errors grow with it (in
@@ -74,13 +76,34 @@ def triangle(
     Returns:
         [min(rows, directions), directions] in ``precision``.
     """
+    shares = min(torch.get_num_threads() if rows.is_cpu else 1, rows.shape[1] // (4 * STEP))
+    if shares < 2:
+        return _chain(rows, upper, precision)
+    # one QR a thread and one of their triangles: a library's QR keeps few threads busy
+    with one_thread(), ThreadPoolExecutor(shares) as pool:
+        parts = pool.map(lambda part: _chain(part, None, precision), rows.tensor_split(shares, 1))
+        stacked = torch.cat([*([] if upper is None else [upper]), *parts])
+    return _reduce(stacked)
+
+
+def _reduce(stacked: Tensor) -> Tensor:
+    """R of a QR of ``stacked``, itself where it has no more rows than columns."""
+    if stacked.shape[0] <= stacked.shape[1]:
+        return stacked
+    R: Tensor = torch.linalg.qr(stacked, mode="r").R
+    return R
+
+
+def _chain(rows: Tensor, upper: Tensor | None, precision: torch.dtype) -> Tensor:
+    """One step after another, the triangle of the steps before on top."""
     k, m = rows.shape
     waiting: list[Tensor] = []
     for start in range(0, m, STRIP):
         strip = rows[:, start : start + STRIP]
-        alive = (strip.abs().sum(0) != 0).nonzero().flatten()
-        if len(alive) < strip.shape[1]:
-            strip = strip.index_select(1, alive)
+        if not bool((strip[0] != 0).all()):  # the first direction alone often sees every unit
+            alive = (strip.abs().sum(0) != 0).nonzero().flatten()
+            if len(alive) < strip.shape[1]:
+                strip = strip.index_select(1, alive)
         waiting.append(strip.to(precision))
         have = sum(w.shape[1] for w in waiting)
         if have < STEP and start + STRIP < m:
@@ -89,8 +112,7 @@ def triangle(
         waiting = []
         for a in range(0, have, STEP):
             part = block[:, a : a + STEP]
-            stacked = part if upper is None else torch.cat([upper.T, part], 1)
-            upper = torch.linalg.qr(stacked.T, mode="r").R if stacked.shape[1] > k else stacked.T
+            upper = _reduce((part if upper is None else torch.cat([upper.T, part], 1)).T)
     return upper if upper is not None else rows.new_zeros((0, k), dtype=precision)
 
 
