@@ -10,6 +10,7 @@ import itertools
 import resource
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from empirical.chunks import Costs
 from empirical.runs import peak_bytes
-from empirical.spectrum import Spectrum, from_triangle, triangle
+from empirical.spectrum import STRIP, Spectrum, from_triangle, triangle
 from empirical.tangents import Tangent
 from empirical.taps import Tap
 from theory.errors import InputError
@@ -101,6 +102,7 @@ class Columns:
     taps: Sequence[Tap]
     folder: Any = None
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    alive: dict[Path, list[Tensor]] = field(default_factory=dict)
     operations: int = 0
 
     def add(self, tap: Tap, x: Tangent, part: range, finish: Finish, dtype: torch.dtype) -> None:
@@ -118,34 +120,48 @@ class Columns:
         if self.folder is None:
             self.folder = tempfile.TemporaryDirectory(prefix="rankfall-")
         self.shapes[tap.name] = shape
-        rows.cpu().numpy().tofile(self._file(tap, part))
+        path = self._file(tap, part)
+        kept: list[Tensor] = []
+        with path.open(
+            "wb"
+        ) as file:  # strip by strip, as they are read again; not mapped: a map counts
+            for a in range(0, rows.shape[1], STRIP):
+                strip = rows[:, a : a + STRIP]
+                kept.append((strip != 0).any(0).nonzero().flatten().cpu())
+                strip.index_select(1, kept[-1].to(rows.device)).cpu().numpy().tofile(file)
+        self.alive[path] = kept
 
     def finish(self, finish: Finish, dtype: torch.dtype) -> None:
         """Spectra of the taps whose columns waited on disk."""
         if self.folder is None:
             return
-        kind = np.float32 if dtype == torch.float32 else np.float64
         for tap in self.taps:
-            files = [
-                np.memmap(self._file(tap, part), dtype=kind, mode="r").reshape(len(part), -1)
-                if self._file(tap, part).stat().st_size
-                else np.zeros((len(part), 0), dtype=kind)
-                for part in self.plan.parts
-            ]
-            upper: Tensor | None = None
-            width = files[0].shape[1]
-            step = 8192
-            for a in range(0, width, step):
-                strip = np.concatenate([f[:, a : a + step] for f in files])
-                upper = triangle(torch.from_numpy(strip), upper, dtype)
-            k = sum(len(part) for part in self.plan.parts)
-            R = upper if upper is not None else torch.zeros(0, k, dtype=dtype)
-            shape = self.shapes[tap.name]
-            rows = int(np.prod(shape))
-            spec = from_triangle(R, (rows, k), dtype=dtype, operations=self.operations)
+            shape, k = self.shapes[tap.name], self.plan.parts[-1].stop
+            R = self._read(tap, k, dtype)
+            spec = from_triangle(
+                R, (int(np.prod(shape)), k), dtype=dtype, operations=self.operations
+            )
             finish(tap, spec, shape)
         self.folder.cleanup()
         self.folder = None
+
+    def _read(self, tap: Tap, directions: int, dtype: torch.dtype) -> Tensor:
+        """The QR triangle of a tap's Jacobian, strip by strip; its files are gone afterwards."""
+        kind = np.float32 if dtype == torch.float32 else np.float64
+        upper = torch.zeros(0, directions, dtype=dtype)
+        paths = {self._file(tap, part): part for part in self.plan.parts}
+        with ExitStack() as stack:
+            files = {path: stack.enter_context(path.open("rb")) for path in paths}
+            for strip in range(len(self.alive[next(iter(paths))])):
+                block = torch.zeros(directions, STRIP, dtype=dtype)
+                for path, part in paths.items():
+                    kept = self.alive[path][strip]
+                    read = np.fromfile(files[path], kind, len(part) * len(kept))
+                    block[part.start : part.stop, kept] = torch.from_numpy(read).view(len(part), -1)
+                upper = triangle(block, upper, dtype)
+        for path in paths:
+            path.unlink()
+        return upper
 
     def _file(self, tap: Tap, part: range) -> Path:
         return Path(self.folder.name) / f"{tap.index}-{part.start}.bin"

@@ -27,7 +27,7 @@ CACHE = 16 << 20
 #: a GPU wants large products; its cache is no guide
 CACHE_GPU = 1 << 30
 #: fewer directions a chunk cost more in calls and repeated views than the cache gives
-FEWEST = 16
+FEWEST = 4
 #: a module of fewer operations gains nothing: its output is written out in any case
 OPERATIONS = 3
 

@@ -268,7 +268,8 @@ def _verdict(session: Session, seconds: float) -> PatternCheck:
 
 
 def _run(model: nn.Module, image: Tensor, session: Session) -> None:
-    import empirical.rounding_rules  # noqa: F401  (fills the table)
+    import empirical.rounding_kinks
+    import empirical.rounding_rules  # noqa: F401  (both fill the table)
 
     handles = []
     for name, module in model.named_modules():

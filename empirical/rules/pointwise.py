@@ -1,4 +1,4 @@
-"""Sums, products and scalar functions.
+"""Scalar functions, entry by entry.
 
 A scalar function is its value and its slope. In the exact field only piecewise-linear functions
 have a rule; in a family draw every scalar function is a fixed random function of the residue, its
@@ -13,138 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from empirical.fields import FloatField, ModField
+from empirical.fields import ModField
 from empirical.pattern import Choice
-from empirical.rules.boxes import broadcast, ones_support, scaled, unite
-from empirical.rules.views import constant_primal
+from empirical.rules.arithmetic import recorded
+from empirical.rules.boxes import scaled
 from empirical.tangents import Engine, Tangent, rule
 
 aten = torch.ops.aten
-
-
-def _shape(a: Any, b: Any) -> tuple[int, ...]:
-    shapes = [x.shape for x in (a, b) if isinstance(x, Tensor)]
-    return tuple(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
-
-
-def _primal(engine: Engine, x: Any) -> Any:
-    if isinstance(x, Tangent):
-        return x.primal
-    if isinstance(x, Tensor):
-        return constant_primal(engine, x)
-    return engine.field.scalar(x) if engine.family else x
-
-
-def _grown(x: Any, shape: tuple[int, ...]) -> Tensor | None:
-    if isinstance(x, Tangent) and x.support is not None:
-        return x.support.expand(shape)
-    return None
-
-
-@rule(aten.add.Tensor, aten.add.Scalar, aten.sub.Tensor, aten.sub.Scalar)
-def add(engine: Engine, func: Any, a: Any, b: Any, alpha: Any = 1) -> Tangent:
-    """``a + alpha b`` and ``a - alpha b``."""
-    sign = -1 if func in (aten.sub.Tensor, aten.sub.Scalar) else 1
-    if engine.family and alpha not in (1, -1):
-        return add(engine, func, a, b * alpha)  # type: ignore[no-any-return]
-    shape = _shape(a, b)
-    pa, pb = _primal(engine, a), _primal(engine, b)
-    primal = (
-        engine.field.reduce_(pa + sign * alpha * pb)
-        if engine.family
-        else (
-            torch.add(pa, pb, alpha=sign * alpha)
-            if isinstance(pa, Tensor)
-            else pa + sign * alpha * pb
-        )
-    )
-    factor = sign * alpha
-    if isinstance(a, Tangent) and isinstance(b, Tangent):
-        data, offset = unite(engine, broadcast(a, shape), broadcast(b, shape), factor)
-    elif isinstance(a, Tangent):
-        data, offset = broadcast(a, shape)
-    else:
-        data, offset = broadcast(b, shape)
-        if factor != 1:
-            data = engine.field.reduce_(data * factor)
-    return engine.wrap(primal, data, offset, ones_support(_grown(a, shape), _grown(b, shape)))
-
-
-@rule(aten.rsub.Scalar, aten.rsub.Tensor)
-def rsub(engine: Engine, func: Any, a: Any, b: Any, alpha: Any = 1) -> Any:
-    """``b - alpha a``."""
-    return b + (a * -alpha)
-
-
-@rule(aten.neg.default)
-def neg(engine: Engine, func: Any, x: Tangent) -> Tangent:
-    """``-x``."""
-    return engine.wrap(-x.primal, -x.data_, x.offset, x.support)
-
-
-@rule(aten.mul.Tensor, aten.mul.Scalar)
-def mul(engine: Engine, func: Any, a: Any, b: Any) -> Tangent:
-    """Product: by a constant a diagonal map, of two active tensors the product rule.
-
-    In the exact field the product rule is exact at the recorded float64 factors, which are dyadic.
-    """
-    shape = _shape(a, b)
-    pa, pb = _primal(engine, a), _primal(engine, b)
-    primal = engine.field.reduce_(pa * pb) if engine.family else pa * pb
-    if isinstance(a, Tangent) and isinstance(b, Tangent):
-        if engine.exact:
-            pa, pb = _recorded(engine, func, pa), _recorded(engine, func, pb)
-        first = scaled(engine, broadcast(a, shape), pb)
-        data, offset = unite(engine, first, scaled(engine, broadcast(b, shape), pa))
-        return engine.wrap(primal, data, offset, ones_support(_grown(a, shape), _grown(b, shape)))
-    x, c = (a, b) if isinstance(a, Tangent) else (b, a)
-    factor = engine.constant(c)
-    data, offset = scaled(engine, broadcast(x, shape), factor)
-    support = _grown(x, shape)
-    if support is not None:
-        support = support & (c != 0)
-    return engine.wrap(primal, data, offset, support)
-
-
-def _recorded(engine: Engine, func: Any, primal: Tensor) -> Tensor:
-    """The residues of a recorded float64 primal: an element Jacobian is taken exactly there.
-
-    That point is not the exact network's own value, so the product of element Jacobians is what the
-    rank is proved of (theory.md, section 2); all passes must record the same point.
-    """
-    if engine.replaying is None:
-        engine.kinks.see(primal)
-        engine.kinks.points.add(str(func))
-    return engine.field.constant(primal)
-
-
-@rule(aten.addcmul.default)
-def addcmul(engine: Engine, func: Any, x: Any, a: Any, b: Any, value: Any = 1) -> Any:
-    """``x + value * a * b``."""
-    return x + (a * b if value == 1 else a * b * value)
-
-
-@rule(aten.div.Tensor, aten.div.Scalar)
-def div(engine: Engine, func: Any, a: Any, b: Any) -> Any:
-    """Quotient: exact by a constant, ``a * (1 / b)`` otherwise."""
-    if isinstance(b, Tangent):
-        return a * torch.reciprocal(b)
-    field = engine.field
-    if isinstance(field, FloatField):
-        primal = func(a.primal, b)
-        block = broadcast(a, tuple(primal.shape))
-        inverse = 1 / b.to(field.dtype) if isinstance(b, Tensor) else 1 / b
-        data, offset = scaled(engine, block, inverse)
-        return engine.wrap(primal, data, offset, _grown(a, tuple(primal.shape)))
-    if isinstance(b, Tensor):
-        factor: Any = field.inverse(field.constant(b))
-    else:
-        numerator, denominator = float(b).as_integer_ratio()
-        factor = field.fraction(denominator, numerator)
-    residue = a.primal * factor
-    primal = field.reduce_(residue) if engine.family else func(a.primal, b)
-    data, offset = scaled(engine, broadcast(a, tuple(primal.shape)), factor)
-    return engine.wrap(primal, data, offset, _grown(a, tuple(primal.shape)))
 
 
 Slope = Callable[..., Tensor]
@@ -294,7 +169,7 @@ def hardswish(engine: Engine, func: Any, x: Tangent) -> Any:
     if not engine.exact:
         return smooth(engine, func, x)
     field = engine.field
-    point = _recorded(engine, func, x.primal)
+    point = recorded(engine, func, x.primal)
     inside = (x.primal > -3) & (x.primal < 3)
     middle = field.reduce_((2 * point + 3) * field.fraction(1, 6))
 
