@@ -22,6 +22,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from empirical.chunks import Costs
 from empirical.fields import FloatField, ModField, random_primes
 from empirical.models import load
 from empirical.push import push
@@ -163,9 +164,13 @@ def compare(
 ) -> str:
     """Largest relative difference from torch.func.jvp over all taps, as a word."""
     ours: dict[str, Tensor] = {}
-    engine = Engine(FloatField())
+    engine, costs = Engine(FloatField()), Costs()
     try:
-        push(model, x, directions, engine, taps, lambda n, t: ours.__setitem__(n, t.dense()))
+        push(model, x, directions[:1], Engine(FloatField()), taps, lambda _n, _t: None, costs=costs)
+        push(
+            model, x, directions, engine, taps, lambda n, t: ours.__setitem__(n, t.dense()),
+            chunks=dict.fromkeys(costs.inside, 5),
+        )  # fmt: skip
     except UnsupportedError as error:
         return f"UNSUPPORTED {str(error).split(':')[0]}"
     worst = 0.0

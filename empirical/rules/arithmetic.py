@@ -41,17 +41,15 @@ def add(engine: Engine, func: Any, a: Any, b: Any, alpha: Any = 1) -> Tangent:
     if engine.family and alpha not in (1, -1):
         return add(engine, func, a, b * alpha)  # type: ignore[no-any-return]
     shape = _shape(a, b)
-    pa, pb = _primal(engine, a), _primal(engine, b)
-    primal = (
-        engine.field.reduce_(pa + sign * alpha * pb)
-        if engine.family
-        else (
-            torch.add(pa, pb, alpha=sign * alpha)
-            if isinstance(pa, Tensor)
-            else pa + sign * alpha * pb
-        )
-    )
     factor = sign * alpha
+
+    def value() -> Tensor:
+        pa, pb = _primal(engine, a), _primal(engine, b)
+        if engine.family:
+            return engine.field.reduce_(pa + factor * pb)
+        return torch.add(pa, pb, alpha=factor) if isinstance(pa, Tensor) else pa + factor * pb
+
+    primal = engine.once(value)
     if isinstance(a, Tangent) and isinstance(b, Tangent):
         data, offset = unite(engine, broadcast(a, shape), broadcast(b, shape), factor)
     elif isinstance(a, Tangent):
@@ -82,8 +80,8 @@ def mul(engine: Engine, func: Any, a: Any, b: Any) -> Tangent:
     In the exact field the product rule is exact at the recorded float64 factors, which are dyadic.
     """
     shape = _shape(a, b)
-    pa, pb = _primal(engine, a), _primal(engine, b)
-    primal = engine.field.reduce_(pa * pb) if engine.family else pa * pb
+    pa, pb = engine.once(lambda: (_primal(engine, a), _primal(engine, b)))
+    primal = engine.once(lambda: engine.field.reduce_(pa * pb) if engine.family else pa * pb)
     if isinstance(a, Tangent) and isinstance(b, Tangent):
         if engine.exact:
             pa, pb = recorded(engine, func, pa), recorded(engine, func, pb)
@@ -91,7 +89,7 @@ def mul(engine: Engine, func: Any, a: Any, b: Any) -> Tangent:
         data, offset = unite(engine, first, scaled(engine, broadcast(b, shape), pa))
         return engine.wrap(primal, data, offset, ones_support(_grown(a, shape), _grown(b, shape)))
     x, c = (a, b) if isinstance(a, Tangent) else (b, a)
-    factor = engine.constant(c)
+    factor = engine.once(lambda: engine.constant(c))
     data, offset = scaled(engine, broadcast(x, shape), factor)
     support = _grown(x, shape)
     if support is not None:

@@ -39,7 +39,7 @@ def batch_norm(
     training = rest[0] if len(rest) == 3 else False
     if training:
         raise InputError(f"batch norm in training mode at {engine.where()!r}; call model.eval()")
-    scale, shift = folded(weight, bias, mean, var, rest[-1], x.primal.ndim)
+    scale, shift = engine.once(lambda: folded(weight, bias, mean, var, rest[-1], x.primal.ndim))
     out = x * scale + shift
     empty = scale.new_empty(0)
     return out, empty, empty
@@ -85,18 +85,25 @@ def normalise(engine: Engine, func: Any, x: Tangent, count: int, eps: float) -> 
     lead = [d + 1 for d in dims]
     one_over = field.fraction(1, size)
     p = x.primal
-    mean = field.reduce_(field.reduce_(p.sum(dims, keepdim=True)) * one_over)
-    centred = field.reduce_(p - mean)
+
+    def centre() -> Tensor:
+        mean = field.reduce_(field.reduce_(p.sum(dims, keepdim=True)) * one_over)
+        return field.reduce_(p - mean)
+
+    centred = engine.once(centre)
     if isinstance(field, ModField) and eps == 0:
         value, t = _on_sphere(engine, field, centred, data, offset, dims)
         return engine.wrap(value, t, offset, x.support)
-    squares = field.reduce_(field.reduce_(centred * centred).sum(dims, keepdim=True))
-    if isinstance(field, ModField):
-        variance = field.reduce_(squares * one_over)
-        scale = field.function("layer norm scale", variance, engine.seed)
-    else:
-        scale = torch.rsqrt(squares * one_over + eps)
-    value = field.reduce_(centred * scale)
+
+    def spread() -> Tensor:
+        squares = field.reduce_(field.reduce_(centred * centred).sum(dims, keepdim=True))
+        if isinstance(field, ModField):
+            variance = field.reduce_(squares * one_over)
+            return field.function("layer norm scale", variance, engine.seed)
+        return torch.rsqrt(squares * one_over + eps)
+
+    scale = engine.once(spread)
+    value = engine.once(lambda: field.reduce_(centred * scale))
     cut = tuple(
         slice(None) if d in dims else slice(offset[d], offset[d] + data.shape[d + 1])
         for d in range(n)

@@ -66,8 +66,8 @@ for _operation in SLOPES:
             raise engine.refuse(
                 func, "a smooth function has no exact slope; use --field family or float64"
             )
-        value = func(x.primal, *args, **kwargs)
-        slope = SLOPES[func](x.primal, value, *args, **kwargs)
+        value = engine.once(lambda: func(x.primal, *args, **kwargs))
+        slope = engine.once(lambda: SLOPES[func](x.primal, value, *args, **kwargs))
         data, offset = scaled(engine, (x.data_, x.offset), slope)
         return engine.wrap(value, data, offset, x.support)
 
@@ -76,8 +76,8 @@ def random_function(engine: Engine, func: Any, x: Tangent) -> Tangent:
     """A family's free scalar function: fixed random value and slope of the residue."""
     field = engine.field
     assert isinstance(field, ModField)
-    value = field.function(f"{func} value", x.primal, engine.seed)
-    slope = field.function(f"{func} slope", x.primal, engine.seed)
+    value = engine.once(lambda: field.function(f"{func} value", x.primal, engine.seed))
+    slope = engine.once(lambda: field.function(f"{func} slope", x.primal, engine.seed))
     data, offset = scaled(engine, (x.data_, x.offset), slope)
     return engine.wrap(value, data, offset, x.support)
 
@@ -126,8 +126,8 @@ def piecewise(
     """
     if engine.family:
         return random_function(engine, func, x)
-    value = func(x.primal, *args)
-    slopes = slope(x.primal)
+    value = engine.once(lambda: func(x.primal, *args))
+    slopes = engine.once(lambda: slope(x.primal))
     support = x.support
     if engine.exact and engine.replaying is None:
         engine.kinks.see(slopes)
@@ -140,13 +140,12 @@ def piecewise(
             Choice(str(func), engine.where(), support, kinks, slope, slopes)
         )
         support = support & (slopes != 0)
-    binary = bool(((slopes == 0) | (slopes == 1)).all())
-    if binary:
+    if engine.once(lambda: bool(((slopes == 0) | (slopes == 1)).all())):
         from empirical.rules.boxes import crop
 
         block = (x.data_, x.offset)
         return engine.wrap(value, x.data_ * crop(slopes, block), x.offset, support)
-    factor = engine.constant(slopes) if residues is None else residues(slopes)
+    factor = engine.once(lambda: engine.constant(slopes) if residues is None else residues(slopes))
     data, offset = scaled(engine, (x.data_, x.offset), factor)
     return engine.wrap(value, data, offset, support)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from empirical.chunks import CACHE, Costs
+from empirical.chunks import CACHE, FEWEST, Costs
 from empirical.digits import build
 from empirical.fields import FloatField, ModField
 from empirical.push import push
@@ -196,8 +196,8 @@ def test_memory_falls_and_is_foreseen():
 def test_chunk_sizes_follow_the_cache():
     costs = Costs({"wide": CACHE // 40, "narrow": 8, "huge": CACHE}, 1)
     sizes = costs.chunks(768, torch.device("cpu"))
-    assert sizes == {"wide": 40, "narrow": 768, "huge": 16}
-    assert costs.bytes(768, torch.device("cpu")) == 768 + 16 * CACHE
+    assert sizes == {"wide": 40, "narrow": 768, "huge": FEWEST}
+    assert costs.bytes(768, torch.device("cpu")) == 768 + FEWEST * CACHE
 
 
 def test_the_model_is_left_as_it_was():
