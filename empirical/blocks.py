@@ -6,11 +6,12 @@ wait on disk, and the spectrum reads them back in strips of rows, so memory stay
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import resource
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,12 @@ def fixed_bytes(device: torch.device) -> int:
     return pages * resource.getpagesize()
 
 
+def trim() -> None:
+    """Give freed memory back to the system: glibc keeps the holes between blocks that are in use."""
+    with suppress(OSError, AttributeError):  # another C library has other habits
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 Finish = Callable[[Tap, Spectrum, tuple[int, ...]], None]
 
 
@@ -159,6 +166,7 @@ class Columns:
                     read = np.fromfile(files[path], kind, len(part) * len(kept))
                     block[part.start : part.stop, kept] = torch.from_numpy(read).view(len(part), -1)
                 upper = triangle(block, upper, dtype)
+                trim()
         for path in paths:
             path.unlink()
         return upper

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from empirical import exact_pass
-from empirical.blocks import Columns, Plan, fixed_bytes, plan_blocks
+from empirical.blocks import Columns, Plan, fixed_bytes, plan_blocks, trim
 from empirical.chunks import Costs
 from empirical.directions import Request, directions
 from empirical.fields import FloatField
@@ -177,9 +177,15 @@ class Run:
             primal = torch.randint(-(p // 2), p // 2, primal.shape, generator=generator).to(primal)
         data, offset = directions(self.image, self.request, part, dtype)
         by_name = {tap.name: tap for tap in self.taps}
+
+        def on_tap(name: str, x: Tangent) -> None:
+            read(by_name[name], x)
+            if self.memory is not None:
+                trim()
+
         push(
             net, primal, data.to(self.device), engine, list(by_name),
-            lambda name, x: read(by_name[name], x), offset, chunks=chunks, costs=costs,
+            on_tap, offset, chunks=chunks, costs=costs,
         )  # fmt: skip
 
     def plan(self, engine: Engine) -> Plan:
