@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
+from empirical.images import pixel_hash
 from empirical.records import Record
+
+if TYPE_CHECKING:
+    from empirical.data import Labelled
+    from empirical.features import Features
+    from empirical.models import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,27 @@ class Subject:
             dtype=self.dtype, device=self.device, seconds=round(seconds, 3), seed=self.seed,
             settings=settings or {}, versions=versions(), extra=self.extra | (extra or {}),
         )  # fmt: skip
+
+
+def at_image(
+    loaded: LoadedModel, image: Tensor, name: str, seed: int, device: str = "cpu"
+) -> Subject:
+    """A network at one image, which records call ``name``."""
+    return Subject(
+        loaded.name, loaded.weights, pixel_hash(image), device=device, seed=seed,
+        extra={"image_name": name},
+    )  # fmt: skip
+
+
+def at_features(
+    loaded: LoadedModel, data: Labelled, seen: Features, seed: int, device: str, **extra: Any
+) -> Subject:
+    """A network's last features over a set of images."""
+    return Subject(
+        loaded.name, loaded.weights, data.hash, seen.tap, len(loaded.taps) - 1, True,
+        (seen.features.shape[1],), "float32", device, seed,
+        {"source": data.source, "samples": len(data.labels), **extra},
+    )  # fmt: skip
 
 
 def versions() -> dict[str, str]:

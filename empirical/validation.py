@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from empirical import classification, dependence, depth, factorise, lyapunov, pca
+from empirical import classification, dependence, depth, lyapunov, pca
 from empirical.chain_bounds import dependence_row
 from empirical.data import Labelled
 from empirical.features import collect
-from empirical.images import pixel_hash
 from empirical.jacobian import jacobian_profile
 from empirical.models import LoadedModel
 from empirical.published import published_records as published_records
 from empirical.records import Record
-from empirical.subject import Subject
+from empirical.subject import Subject, at_features, at_image
 from theory.errors import InputError, UnsupportedError
 
 PRESETS = {
@@ -29,13 +28,6 @@ PRESETS = {
 }  # fmt: skip
 
 
-def subject_of(loaded: LoadedModel, image: Tensor, name: str, seed: int) -> Subject:
-    """The subject of a measurement at one image."""
-    return Subject(
-        loaded.name, loaded.weights, pixel_hash(image), seed=seed, extra={"image_name": name}
-    )
-
-
 def feature_records(loaded: LoadedModel, data: Labelled, seed: int, device: str) -> list[Record]:
     """Classification dimension (both projections) and independence deficit (both sample choices).
 
@@ -43,13 +35,7 @@ def feature_records(loaded: LoadedModel, data: Labelled, seed: int, device: str)
         InputError: the images do not allow it.
     """
     seen = collect(loaded.model, data.images, device=device)
-    base = Subject(
-        loaded.name, loaded.weights, data.hash, seen.tap, len(loaded.taps) - 1, True,
-        (seen.features.shape[1],), "float32", device, seed,
-        {
-            "source": data.source, "samples": len(data.labels), "classes": seen.logits.shape[1],
-        },
-    )  # fmt: skip
+    base = at_features(loaded, data, seen, seed, device, classes=seen.logits.shape[1])
     found: list[Record] = []
     for projection in classification.PROJECTIONS:
         result = classification.measure(
@@ -77,14 +63,14 @@ def pca_records(
         loaded.model, image, loaded.taps, noises=noises, samples=samples, seed=seed, device=device,
         jacobian=jacobian,
     )  # fmt: skip
-    return list(found.records(subject_of(loaded, image, name, seed)))
+    return list(found.records(at_image(loaded, image, name, seed)))
 
 
 def depth_records(
     loaded: LoadedModel, image: Tensor, name: str, seed: int, directions: int, device: str
 ) -> list[Record]:
     """Exponents by the QR method; token rank with and without skips where there are tokens."""
-    subject = subject_of(loaded, image, name, seed)
+    subject = at_image(loaded, image, name, seed)
     found: list[Record] = []
     try:
         exponents = lyapunov.measure(
@@ -162,32 +148,6 @@ def jacobian_study(
                 extra = r.extra | varied | {"note": note}
                 found.append(replace(r, measurement="patch", extra=extra))
     return found
-
-
-def factor_records(
-    loaded: LoadedModel, data: Labelled, seed: int, progress: Callable[[int, int], None]
-) -> tuple[list[Record], str]:
-    """One record a layer, and the table as CSV."""
-    table = factorise.measure(loaded.model, data.images, data.labels, progress=progress)
-    subject = Subject(loaded.name, loaded.weights, data.hash, dtype="float32", seed=seed)
-    found = []
-    for index, layer in enumerate(table):
-        here = replace(
-            subject, tap=layer.name, tap_index=index, separator=False,
-            shape=(layer.rows, layer.columns),
-        )  # fmt: skip
-        note = (
-            f"exact {layer.exact}, input rank {layer.input_rank}, kept rank {layer.kept_rank}, "
-            f"{layer.saved} parameters saved at accuracy {layer.accuracy:.1%}"
-        )
-        found.append(
-            here.record(
-                "factorise", "exact", float(layer.exact),
-                known="proved" if layer.proved else "probable",
-                extra={"kept_rank": layer.kept_rank, "saved": layer.saved, "note": note},
-            )
-        )  # fmt: skip
-    return found, factorise.to_csv(table)
 
 
 def preset(name: str) -> tuple[str, ...]:

@@ -92,7 +92,7 @@ class Asked:
     def features(self, loaded: LoadedModel) -> tuple[Features, Any, Subject]:
         """(features, labels, subject) of the labelled images, in one pass."""
         from empirical.features import collect
-        from empirical.subject import Subject
+        from empirical.subject import at_features
         from rankfall.show import TerminalProgress
 
         data = self.data(loaded)
@@ -102,11 +102,7 @@ class Asked:
                 loaded.model, data.images, device=self.device,
                 progress=lambda done, total: progress.tell(f"{done} of {total}"),
             )  # fmt: skip
-        subject = Subject(
-            loaded.name, loaded.weights, data.hash, found.tap, len(loaded.taps) - 1, True,
-            (found.features.shape[1],), "float32", self.device, self.seed,
-            {"source": data.source, "samples": len(data.labels)},
-        )  # fmt: skip
+        subject = at_features(loaded, data, found, self.seed, self.device)
         return found, data.labels, subject
 
     def keep(self, records: Sequence[Record], command: str) -> None:

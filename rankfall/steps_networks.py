@@ -178,10 +178,11 @@ class Networks:
         self, item: Item, loaded: LoadedModel, image: Tensor, notes: tuple[str, ...]
     ) -> list[Record]:
         """Which claim a refusal takes out of this network's scope."""
-        from empirical.validation import scope, subject_of
+        from empirical.subject import at_image
+        from empirical.validation import scope
 
         why = [n.partition(": not applicable: ")[2] for n in notes if ": not applicable: " in n]
-        subject = subject_of(loaded, image, item.image, self.seed)
+        subject = at_image(loaded, image, item.image, self.seed)
         return [scope(subject, "exact-loss", f"no exact slopes: {text}") for text in why]
 
     def _laws(self, item: Item, loaded: LoadedModel, image: Tensor) -> list[Record]:

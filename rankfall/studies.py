@@ -119,6 +119,7 @@ class Studies(Networks):
         return scope(Subject(loaded.name, loaded.weights, seed=self.seed), claim, why)
 
     def _records(self, name: str, image: str, kind: str) -> Sequence[Record]:
+        from empirical import factorise
         from empirical import validation as v
         from empirical.aggregate import image_records
 
@@ -129,9 +130,9 @@ class Studies(Networks):
             return [*found, *v.published_records(found)]
         if kind == "factorise":
             data = self._labelled(loaded)
-            found, table = v.factor_records(loaded, data, seed, lambda _done, _total: None)
-            self.run.write(f"factorise-{name}.csv", table)
-            return found
+            table = factorise.measure(loaded.model, data.images, data.labels)
+            self.run.write(f"factorise-{name}.csv", factorise.to_csv(table))
+            return factorise.records(table, loaded, data, seed)
         if kind == "patch":
             side = loaded.input_size[-1]
             patch = side // 2 if self.small(name) else self.options.patch
@@ -145,10 +146,11 @@ class Studies(Networks):
     ) -> Sequence[Record]:
         from empirical import bounds, laws
         from empirical import validation as v
+        from empirical.subject import at_image
 
         loaded, seed, device = self.model(name), self.seed, self.options.device
         picture = self._pictures[name.removesuffix(CONTROL), image]
-        subject = v.subject_of(loaded, picture, image, seed)
+        subject = at_image(loaded, picture, image, seed)
         own = [r for r in known if r.extra.get("image_name") == image]
         if kind == "pca":
             samples = self.options.samples or (MANY if self.small(name) else FEW)

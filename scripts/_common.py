@@ -17,7 +17,7 @@ from empirical.images import pixel_hash
 from empirical.models import LoadedModel, load
 from empirical.records import Record
 from empirical.runs import Run, read_records
-from empirical.subject import Subject
+from empirical.subject import Subject, at_features, at_image
 from theory.errors import InputError, UnsupportedError
 
 SMOKE = "digits-resnet"
@@ -97,10 +97,7 @@ def images_of(
             if (loaded.weights, key) in done:
                 continue
             started = time.perf_counter()
-            yield loaded, Subject(
-                loaded.name, loaded.weights, key, device=args.device, seed=args.seed,
-                extra={"image_name": title},
-            ), image  # fmt: skip
+            yield loaded, at_image(loaded, image, title, args.seed, args.device), image
             fresh, spent = fresh + 1, spent + time.perf_counter() - started
             if fresh == 1:
                 say(f"{loaded.name}, image by image", 1, total - len(done), spent)
@@ -118,11 +115,7 @@ def features_of(
         seen = collect(
             loaded.model, data.images, device=args.device, progress=clock(f"{name}, features")
         )
-        yield loaded, Subject(
-            loaded.name, loaded.weights, data.hash, seen.tap, len(loaded.taps) - 1, True,
-            (seen.features.shape[1],), "float32", args.device, args.seed,
-            {"source": data.source, "samples": len(data.labels)},
-        ), data, seen  # fmt: skip
+        yield loaded, at_features(loaded, data, seen, args.seed, args.device), data, seen
 
 
 def _before(args: argparse.Namespace) -> tuple[Record, ...]:

@@ -16,9 +16,8 @@ from rankfall.measuring import Asked, options
 def command(directions: int, **shared: Any) -> int:
     """Singular-value exponents of MODEL by the QR method over its blocks, at --count images."""
     from empirical.data import pictures
-    from empirical.images import pixel_hash
     from empirical.lyapunov import measure
-    from empirical.subject import Subject
+    from empirical.subject import at_image
     from rankfall.show import TerminalProgress
 
     asked = Asked(**shared)
@@ -32,10 +31,7 @@ def command(directions: int, **shared: Any) -> int:
                 seed=asked.seed, device=asked.device,
                 progress=lambda done, total: progress.tell(f"block {done} of {total}"),
             )  # fmt: skip
-            subject = Subject(
-                loaded.name, loaded.weights, pixel_hash(image), device=asked.device,
-                seed=asked.seed, extra={"image_name": name},
-            )  # fmt: skip
+            subject = at_image(loaded, image, name, asked.seed, asked.device)
             records += result.records(subject)
     title = f"{loaded.name}: log singular values along {directions} directions"
     return asked.answer(records, title, asked.line("lyapunov", directions=directions))

@@ -33,10 +33,9 @@ def command(
 ) -> int:
     """Perturbed PCA dimension of MODEL at every tap, around --count images (1 by default)."""
     from empirical.data import pictures
-    from empirical.images import pixel_hash
     from empirical.jacobian import jacobian_profile
     from empirical.pca import measure, window
-    from empirical.subject import Subject
+    from empirical.subject import at_image
     from rankfall.show import TerminalProgress
 
     asked = Asked(**shared)
@@ -59,10 +58,7 @@ def command(
                 estimator=estimator, seed=asked.seed, device=asked.device, jacobian=spectra, patch=patch,
                 progress=lambda done, total: progress.tell(f"pass {done} of {total}"),
             )  # fmt: skip
-            subject = Subject(
-                loaded.name, loaded.weights, pixel_hash(image), device=asked.device,
-                seed=asked.seed, extra={"image_name": name},
-            )  # fmt: skip
+            subject = at_image(loaded, image, name, asked.seed, asked.device)
             records += result.records(subject)
             asked.keep(records, line)
     title = f"{loaded.name}: perturbed PCA dimension, {samples} samples"
