@@ -129,9 +129,8 @@ class Columns:
         self.shapes[tap.name] = shape
         path = self._file(tap, part)
         kept: list[Tensor] = []
-        with path.open(
-            "wb"
-        ) as file:  # strip by strip, as they are read again; not mapped: a map counts
+        # strip by strip, as they are read again; not mapped: pages of a map count as memory
+        with path.open("wb") as file:
             for a in range(0, rows.shape[1], STRIP):
                 strip = rows[:, a : a + STRIP]
                 kept.append((strip != 0).any(0).nonzero().flatten().cpu())

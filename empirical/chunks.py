@@ -145,6 +145,12 @@ def _chunked(engine: Engine, forward: Callable[..., Any], size: int) -> Callable
                 parts = _parts(engine, leaves, places, start, size)
                 a, k = pytree.tree_unflatten([parts.get(i, x) for i, x in enumerate(leaves)], spec)
                 outputs, shape = pytree.tree_flatten(forward(*a, **k))
+                if start and engine.replaying != len(engine.memo):
+                    raise engine.refuse(
+                        "the forward pass", f"a chunk of directions used {engine.replaying} of the "
+                        f"{len(engine.memo)} values that the first one computed: it is not a "
+                        "function of its input alone",
+                    )  # fmt: skip
                 if not start:
                     changed = [i for i in places if parts[i].primal is not leaves[i].primal]
                 outputs += [parts[i] for i in changed]

@@ -54,6 +54,7 @@ class Run:
     picture: str
     progress: Callable[[str], None] | None
     converted: dict[torch.dtype, nn.Module] = field(default_factory=dict)
+    costs: dict[torch.dtype, Costs] = field(default_factory=dict)
 
     def measure(self, kind: str) -> Profile:
         """All records of one field."""
@@ -190,12 +191,14 @@ class Run:
 
     def plan(self, engine: Engine) -> Plan:
         """Blocks of directions that fit the memory budget, from a pass with one direction."""
-        trial, costs = Engine(FloatField(engine.field.dtype)), Costs()
-        self.push(trial, range(1), lambda tap, x: None, costs=costs)
-        costs.between = max(costs.between, 1)
+        dtype = engine.field.dtype
+        if dtype not in self.costs:  # one probe serves every prime and draw
+            costs = self.costs[dtype] = Costs(between=1)
+            self.push(Engine(FloatField(dtype)), range(1), lambda tap, x: None, costs=costs)
         return plan_blocks(
-            self.request.directions, self.memory, costs, fixed_bytes(self.device), self.device
-        )
+            self.request.directions, self.memory, self.costs[dtype], fixed_bytes(self.device),
+            self.device,
+        )  # fmt: skip
 
     def convert(self, dtype: torch.dtype) -> nn.Module:
         """A copy of the model in ``dtype`` on the device, made once."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,25 +22,18 @@ from torch.utils import _pytree as pytree
 from empirical.fixed_point import BITS, Fixed, add, stored
 from empirical.pattern import Choice
 from empirical.push import _without_bases
+from empirical.tangents import Rule, registrar
 from theory.errors import UnsupportedError
 
 #: digits after the point (20 bits each): of a first, cheap pass, and at most
 FEWEST, MOST = 2, 48
 #: bits that tell a unit from its kink beyond what the error bound takes: margins of 2^-30 are decided
 SPARE = 30
-Rule = Callable[..., Any]
 RULES: dict[Any, Rule] = {}
 
 
-def rule(*operations: Any) -> Callable[[Rule], Rule]:
-    """Register ``f(session, func, *args, **kwargs)`` as the bounded form of aten ``operations``."""
-
-    def register(function: Rule) -> Rule:
-        for operation in operations:
-            RULES[operation] = function
-        return function
-
-    return register
+#: registers ``f(session, func, *args, **kwargs)`` as the bounded form of the aten operations
+rule = registrar(RULES)
 
 
 @dataclass(frozen=True)

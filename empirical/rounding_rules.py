@@ -27,7 +27,7 @@ from empirical.fixed_point import (
 )
 from empirical.rounding import Rounded, Session, rule
 from empirical.rules.norms import folded
-from empirical.rules.pool import _pair, divisors
+from empirical.rules.pool import _pair, divisors, means_of_cells
 
 aten = torch.ops.aten
 
@@ -276,12 +276,7 @@ def avg_pool(
 @rule(aten._adaptive_avg_pool2d.default)
 def adaptive_avg_pool(session: Session, func: Any, x: Rounded, size: Sequence[int]) -> Any:
     """Means of means over the rows and columns of each cell."""
-    out: Any = x
-    for dim, count in ((-2, size[0]), (-1, size[1])):
-        n = out.shape[dim]
-        cells = [(i * n // count, -(-(i + 1) * n // count)) for i in range(count)]
-        out = torch.stack([aten.slice.Tensor(out, dim, a, b).mean(dim) for a, b in cells], dim)
-    return out
+    return means_of_cells(x, size)
 
 
 @rule(

@@ -32,15 +32,21 @@ Rule = Callable[..., Any]
 RULES: dict[Any, Rule] = {}
 
 
-def rule(*operations: Any) -> Callable[[Rule], Rule]:
-    """Register ``f(engine, func, *args, **kwargs)`` as the rule of the aten ``operations``."""
+def registrar(table: dict[Any, Rule]) -> Callable[..., Callable[[Rule], Rule]]:
+    """The decorator that enters a function in ``table`` for each of the aten operations named."""
 
-    def register(function: Rule) -> Rule:
-        for operation in operations:
-            RULES[operation] = function
-        return function
+    def rule(*operations: Any) -> Callable[[Rule], Rule]:
+        def register(function: Rule) -> Rule:
+            table.update(dict.fromkeys(operations, function))
+            return function
 
-    return register
+        return register
+
+    return rule
+
+
+#: registers ``f(engine, func, *args, **kwargs)`` as the rule of the aten operations
+rule = registrar(RULES)
 
 
 @dataclass
@@ -124,6 +130,11 @@ class Engine:
             value = compute()
             self.memo.append(value)
             return value
+        if self.replaying == len(self.memo):
+            raise self.refuse(
+                "the forward pass", "a chunk of directions does more than the first one did: it "
+                "is not a function of its input alone",
+            )  # fmt: skip
         self.replaying += 1
         return cast(T, self.memo[self.replaying - 1])
 

@@ -207,3 +207,24 @@ def test_the_model_is_left_as_it_was():
         model, (1, 8, 8), ["head"] if hasattr(model, "head") else [""], Engine(FloatField()), 4
     )
     assert before == {n: vars(m).get("forward") for n, m in model.named_modules()}
+
+
+class Counting(nn.Module):
+    """Does something else from its third call on: the probe and the first chunk are the others."""
+
+    def __init__(self, more):
+        super().__init__()
+        self.a, self.calls, self.more = nn.Linear(6, 6), 0, more
+
+    def forward(self, x):
+        self.calls += 1
+        y = self.a(self.a(self.a(x)))
+        return self.a(y) if (self.calls > 2) == self.more else y
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_a_chunk_that_does_not_do_what_the_first_did_is_refused(more):
+    """What the first chunk remembers must never be handed to another operation."""
+    model = nn.Sequential(Counting(more), nn.Identity()).double()
+    with pytest.raises(UnsupportedError, match="not a function of its input"):
+        tangents(model, (6,), ["0", "1"], Engine(FloatField()), 4)
