@@ -5,13 +5,15 @@ Between two taps nothing needs all directions at once, and tangents are large: o
 without a tap inside runs several times, each time with a few directions whose tangents stay in the
 cache; its output is gathered, and the taps see all directions together as before. What does not
 depend on the directions (primal values, prepared weights) is computed by the first chunk only
-(``Engine.once``).
+(``Engine.once``); the chunks after it run side by side, a thread each, so that one works while
+another finds its way through Python, and nothing waits at the end of every small operation.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,16 +22,25 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from empirical.fields import FloatField
 from empirical.tangents import Engine, Tangent
+from empirical.threads import forward_pass, threads
 
 #: bytes of live tangents of a chunk: they, and what an operation reads beside them, stay in cache
-CACHE = 16 << 20
+CACHE = 32 << 20
+#: chunks side by side at most: more would queue for Python's lock
+WORKERS = 4
 #: a GPU wants large products; its cache is no guide
 CACHE_GPU = 1 << 30
 #: fewer directions a chunk cost more in calls and repeated views than the cache gives
 FEWEST = 4
 #: a module of fewer operations gains nothing: its output is written out in any case
 OPERATIONS = 3
+
+
+def at_a_time() -> int:
+    """How many chunks the CPU works on side by side."""
+    return min(WORKERS, torch.get_num_threads())
 
 
 @dataclass
@@ -55,7 +66,11 @@ class Costs:
     def bytes(self, directions: int, device: torch.device) -> int:
         """Peak bytes of live tangents of a pass with so many directions."""
         chunks = self.chunks(directions, device)
-        inside = max((chunks[name] * each for name, each in self.inside.items()), default=0)
+        workers = 1 if device.type == "cuda" else at_a_time()
+        inside = max(
+            (min(directions, workers * chunks[name]) * each for name, each in self.inside.items()),
+            default=0,
+        )
         return directions * self.between + inside
 
 
@@ -69,13 +84,15 @@ def in_chunks(
 ) -> Iterator[None]:
     """Within it, the largest modules without a tap inside run in ``chunks``, or are measured."""
     replaced: list[nn.Module] = []
+    workers = at_a_time()
+    pool = ThreadPoolExecutor(workers) if chunks and workers > 1 else None
     try:
         for name, module in _largest(model, taps) if chunks or costs is not None else ():
             forward = module.forward
             if costs is not None:
                 module.forward = _measured(engine, name, forward, costs)
             elif size := (chunks or {}).get(name):
-                module.forward = _chunked(engine, forward, size)
+                module.forward = _chunked(engine, forward, size, pool)
             else:
                 continue
             replaced.append(module)
@@ -83,6 +100,8 @@ def in_chunks(
     finally:
         for module in replaced:
             del module.forward
+        if pool is not None:
+            pool.shutdown()
 
 
 def _largest(model: nn.Module, taps: Sequence[str]) -> list[tuple[str, nn.Module]]:
@@ -125,7 +144,9 @@ def _measured(
     return run
 
 
-def _chunked(engine: Engine, forward: Callable[..., Any], size: int) -> Callable[..., Any]:
+def _chunked(
+    engine: Engine, forward: Callable[..., Any], size: int, pool: ThreadPoolExecutor | None
+) -> Callable[..., Any]:
     """``forward`` run on ``size`` directions at a time, its outputs gathered."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -134,35 +155,46 @@ def _chunked(engine: Engine, forward: Callable[..., Any], size: int) -> Callable
         count = leaves[places[0]].directions if places else 0
         if count <= size:
             return forward(*args, **kwargs)
-        whole: list[Any] = []
-        changed: list[int] = []
-        layer, shape = engine.layer, None
+
+        def chunk(own: Engine, start: int) -> tuple[list[Any], Any, dict[int, Tangent]]:
+            parts = {i: _part(own, leaves[i], start, size) for i in places}
+            a, k = pytree.tree_unflatten([parts.get(i, x) for i, x in enumerate(leaves)], spec)
+            outputs, shape = pytree.tree_flatten(forward(*a, **k))
+            return outputs, shape, parts
+
+        def gather(outputs: Sequence[Any], start: int) -> None:
+            for target, x in zip(whole, outputs, strict=True):
+                if isinstance(x, Tangent):
+                    target.data_[start : start + size] = x.data_
+
+        layer, path = engine.layer, list(engine.path)
         engine.memo = []
         try:
-            for start in range(0, count, size):
-                engine.layer = layer
-                engine.replaying = 0 if start else None
-                parts = _parts(engine, leaves, places, start, size)
-                a, k = pytree.tree_unflatten([parts.get(i, x) for i, x in enumerate(leaves)], spec)
-                outputs, shape = pytree.tree_flatten(forward(*a, **k))
-                if start and engine.replaying != len(engine.memo):
-                    raise engine.refuse(
-                        "the forward pass", f"a chunk of directions used {engine.replaying} of the "
-                        f"{len(engine.memo)} values that the first one computed: it is not a "
-                        "function of its input alone",
-                    )  # fmt: skip
-                if not start:
-                    changed = [i for i in places if parts[i].primal is not leaves[i].primal]
-                outputs += [parts[i] for i in changed]
-                if not start:
-                    whole = [_whole(x, count) for x in outputs]
-                    _join_views(outputs, whole, leaves, parts)
-                for target, x in zip(whole, outputs, strict=True):
-                    if isinstance(x, Tangent):
-                        target.data_[start : start + size] = x.data_
+            outputs, shape, parts = chunk(engine, 0)
+            changed = [i for i in places if parts[i].primal is not leaves[i].primal]
+            outputs += [parts[i] for i in changed]
+            whole = [_whole(x, count) for x in outputs]
+            _join_views(outputs, whole, leaves, parts)
+            gather(outputs, 0)
+
+            def rest(start: int) -> int:
+                own = engine.replica(layer, path)
+                with forward_pass(isinstance(engine.field, FloatField)):
+                    outputs, _, parts = chunk(own, start)
+                own.finish_replay()
+                gather([*outputs, *(parts[i] for i in changed)], start)
+                return own.peak
+
+            starts = range(size, count, size)
+            if pool is None or leaves[places[0]].device.type != "cpu":
+                peak = max(map(rest, starts))
+            else:
+                workers = at_a_time()
+                with threads(torch.get_num_threads() // workers):
+                    peak = workers * max(pool.map(rest, starts))
+            engine.peak = max(engine.peak, engine.total + peak)
         finally:
-            engine.memo = engine.replaying = None
-        assert shape is not None
+            engine.memo = None
         for i, x in zip(changed, whole[len(whole) - len(changed) :], strict=True):
             leaves[i].assign(x, "a module in chunks")
         same = {id(parts[i]): leaves[i] for i in places}
@@ -172,17 +204,10 @@ def _chunked(engine: Engine, forward: Callable[..., Any], size: int) -> Callable
     return run
 
 
-def _parts(
-    engine: Engine, leaves: Sequence[Any], places: Sequence[int], start: int, size: int
-) -> dict[int, Tangent]:
-    """The inputs with the directions of one chunk; structure is the first chunk's business."""
-    return {
-        i: engine.wrap(
-            leaves[i].primal, leaves[i].data_[start : start + size], leaves[i].offset,
-            None if start else leaves[i].support,
-        )
-        for i in places
-    }  # fmt: skip
+def _part(engine: Engine, x: Tangent, start: int, size: int) -> Tangent:
+    """An input with the directions of one chunk; structure is the first chunk's business."""
+    data = x.data_[start : start + size]
+    return engine.wrap(x.primal, data, x.offset, None if start else x.support)
 
 
 def _whole(x: Any, count: int) -> Any:

@@ -20,7 +20,7 @@ from empirical import official
 from empirical.incremental import correct_by_rank
 from empirical.records import Record
 from empirical.subject import Subject
-from empirical.threads import one_thread
+from empirical.threads import threads
 from theory.errors import InputError
 
 PROJECTIONS = ("centred", "uncentred", "official")
@@ -129,7 +129,7 @@ def measure(
     centred = h - mean
     base = centred if projection != "uncentred" else h
     moment = base.T @ base / len(h)
-    with one_thread():
+    with threads(1):
         values, vectors = torch.linalg.eigh(moment)
     vectors = vectors.flip(1)
     if projection == "centred":

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from empirical.threads import one_thread
+from empirical.threads import threads
 
 #: most entries of a temporary [pairs of sample and rival, block]
 _ENTRIES = 1 << 18
@@ -50,10 +50,10 @@ def correct_by_rank(scores: Tensor, head: Tensor, offset: Tensor, labels: Tensor
         part = slice(top, top + rows)
         _tile(t[part], blocks, b, labels[part], slack[part], correct[part], doubt[part])
 
-    threads = torch.get_num_threads()
-    with one_thread(), ThreadPoolExecutor(max(1, min(threads, len(starts)))) as pool:
+    cores = torch.get_num_threads()
+    with threads(1), ThreadPoolExecutor(max(1, min(cores, len(starts)))) as pool:
         list(pool.map(fill, starts))
-    with one_thread():
+    with threads(1):
         _recheck(scores, head, offset, labels, doubt, correct)
     return correct
 

@@ -12,7 +12,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from empirical.chunks import Costs, in_chunks
+from empirical.fields import FloatField
 from empirical.tangents import Engine, Tangent
+from empirical.threads import forward_pass
 from theory.errors import InputError
 
 
@@ -74,8 +76,7 @@ def push(
         handles.append(module.register_forward_hook(leave(name)))
     try:
         with (
-            torch.no_grad(),
-            _without_bases(),
+            forward_pass(isinstance(engine.field, FloatField)),
             math_attention(),
             in_chunks(model, engine, taps, chunks, costs),
         ):
@@ -98,12 +99,6 @@ def math_attention() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-
-
-def _without_bases() -> Any:
-    """Keep torch from holding the base of each view alive: live views are counted by Python."""
-    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.ADInplaceOrView)
-    return torch._C._ExcludeDispatchKeyGuard(keys)
 
 
 def _as_tangent(engine: Engine, name: str, output: Any, data: Tensor) -> Tangent:

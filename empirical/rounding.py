@@ -21,8 +21,8 @@ from torch.utils import _pytree as pytree
 
 from empirical.fixed_point import BITS, Fixed, add, stored
 from empirical.pattern import Choice
-from empirical.push import _without_bases
 from empirical.tangents import Rule, registrar
+from empirical.threads import no_autograd
 from theory.errors import UnsupportedError
 
 #: digits after the point (20 bits each): of a first, cheap pass, and at most
@@ -269,7 +269,7 @@ def _run(model: nn.Module, image: Tensor, session: Session) -> None:
         handles.append(module.register_forward_pre_hook(lambda *_, n=name: session.path.append(n)))
         handles.append(module.register_forward_hook(lambda *_: session.path.pop() and None))
     try:
-        with torch.no_grad(), _without_bases():
+        with no_autograd():
             model(Rounded(session, session.constant(image, image)))
     finally:
         for handle in handles:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from empirical.threads import one_thread
+from empirical.threads import threads
 from theory.errors import InputError
 
 #: rows of one QR step; the triangle of the steps before is stacked on top. Errors grow with it (in
@@ -80,7 +80,7 @@ def triangle(
     if shares < 2:
         return _chain(rows, upper, precision)
     # one QR a thread and one of their triangles: a library's QR keeps few threads busy
-    with one_thread(), ThreadPoolExecutor(shares) as pool:
+    with threads(1), ThreadPoolExecutor(shares) as pool:
         parts = pool.map(lambda part: _chain(part, None, precision), rows.tensor_split(shares, 1))
         stacked = torch.cat([*([] if upper is None else [upper]), *parts])
     return _reduce(stacked)
@@ -97,23 +97,32 @@ def _reduce(stacked: Tensor) -> Tensor:
 def _chain(rows: Tensor, upper: Tensor | None, precision: torch.dtype) -> Tensor:
     """One step after another, the triangle of the steps before on top."""
     k, m = rows.shape
-    waiting: list[Tensor] = []
+    block = rows.new_empty((k, k + STEP), dtype=precision)
+    have = 0
+    if upper is not None:
+        have = upper.shape[0]
+        block[:, :have] = upper.T
     for start in range(0, m, STRIP):
-        strip = rows[:, start : start + STRIP]
-        if not bool((strip[0] != 0).all()):  # the first direction alone often sees every unit
-            alive = (strip.abs().sum(0) != 0).nonzero().flatten()
-            if len(alive) < strip.shape[1]:
-                strip = strip.index_select(1, alive)
-        waiting.append(strip.to(precision))
-        have = sum(w.shape[1] for w in waiting)
-        if have < STEP and start + STRIP < m:
-            continue
-        block = waiting[0] if len(waiting) == 1 else torch.cat(waiting, 1)
-        waiting = []
-        for a in range(0, have, STEP):
-            part = block[:, a : a + STEP]
-            upper = _reduce((part if upper is None else torch.cat([upper.T, part], 1)).T)
-    return upper if upper is not None else rows.new_zeros((0, k), dtype=precision)
+        strip = _without_zeros(rows[:, start : start + STRIP])
+        while strip.shape[1]:
+            taken, strip = strip.tensor_split([k + STEP - have], 1)
+            block[:, have : have + taken.shape[1]] = taken
+            have += taken.shape[1]
+            if have == k + STEP:
+                R = _reduce(block.T)
+                have = R.shape[0]
+                block[:, :have] = R.T
+    return _reduce(block[:, :have].T)
+
+
+def _without_zeros(strip: Tensor) -> Tensor:
+    """The columns of ``strip`` that are not zero throughout."""
+    if bool((strip[0] != 0).all()):  # the first direction alone often sees every unit
+        return strip
+    alive = ((strip.amax(0) != 0) | (strip.amin(0) != 0)).nonzero().flatten()
+    if len(alive) == strip.shape[1]:
+        return strip
+    return strip.gather(1, alive.expand(strip.shape[0], -1))  # index_select: four times the time
 
 
 def spectrum(J: Tensor, *, dtype: torch.dtype | None = None, operations: int = 0) -> Spectrum:

@@ -138,6 +138,22 @@ class Engine:
         self.replaying += 1
         return cast(T, self.memo[self.replaying - 1])
 
+    def replica(self, layer: int, path: Sequence[str]) -> Engine:
+        """The engine of a later chunk: it reads the memo, and counts its own tangents only."""
+        alive = {key: list(entry) for key, entry in self.live.items()}
+        return dataclasses.replace(
+            self, layer=layer, path=list(path), replaying=0, live=alive, total=0, peak=0
+        )
+
+    def finish_replay(self) -> None:
+        """Refuse a later chunk that did less than the first one."""
+        if self.memo is not None and self.replaying != len(self.memo):
+            raise self.refuse(
+                "the forward pass", f"a chunk of directions used {self.replaying} of the "
+                f"{len(self.memo)} values that the first one computed: it is not a "
+                "function of its input alone",
+            )  # fmt: skip
+
     @property
     def exact(self) -> bool:
         """Tangents mod p of the recorded pattern; the primal is a float64 pass."""

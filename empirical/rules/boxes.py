@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 from empirical.tangents import Engine, Tangent, zeros_like_layout
 
 Block = tuple[Tensor, tuple[int, ...]]
+#: bytes of what an operation reads at a time: as large as the last-level cache can bear
+WORKSPACE = 24 << 20
 
 
 def crop(constant: Tensor, block: Block) -> Tensor:
@@ -88,6 +90,22 @@ def full_along(x: Tangent, dims: Sequence[int]) -> Block:
     out = zeros_like_layout(x.data_, sizes)
     out[inside(x.data_, x.offset, corner)] = x.data_
     return out, tuple(corner)
+
+
+def by_directions(
+    engine: Engine, data: Tensor, kernel: Callable[..., Tensor], *constants: Tensor
+) -> Tensor:
+    """``kernel(data, *constants)`` for a kernel whose constants must be repeated for each direction.
+
+    They are repeated once for all chunks, and a few directions at a time where there are no chunks.
+    """
+    k = data.shape[0]
+    step = max(1, min(k, WORKSPACE // max(1, data[:1].nbytes)))
+    wide = engine.once(lambda: [c.expand(step, *c.shape).contiguous() for c in constants])
+    if k <= (step := wide[0].shape[0]):
+        return kernel(data.contiguous(), *(w[:k] for w in wide))
+    parts = (data[a : a + step].contiguous() for a in range(0, k, step))
+    return torch.cat([kernel(t, *(w[: t.shape[0]] for w in wide)) for t in parts])
 
 
 def ones_support(*tensors: Tensor | None) -> Tensor | None:

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from empirical.fields import Field, FloatField
+from empirical.rules.boxes import WORKSPACE
 from empirical.rules.views import constant_primal
 from empirical.tangents import Engine, Tangent, rule
 
 aten = torch.ops.aten
-#: bytes of the patches that one GEMM reads: as large as the last-level cache can bear
-WORKSPACE = 24 << 20
 
 
 @dataclass(frozen=True)

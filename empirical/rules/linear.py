@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from empirical.rules.boxes import scaled, unite
+from empirical.rules.arithmetic import add
+from empirical.rules.boxes import Block, by_directions, scaled, unite
 from empirical.rules.views import constant_primal
 from empirical.tangents import Engine, Tangent, rule
 
@@ -26,52 +27,47 @@ def matmul(engine: Engine, func: Any, a: Tensor, b: Tensor) -> Tangent:
             "a product of two values that depend on the input (attention) is not piecewise "
             "linear; use --field family or float64",
         )
-    data: Tensor | None = None
+    product = flat if func is aten.mm.default else batched
+    blocks: list[Block] = []
     if isinstance(a, Tangent):
-        data = left_active(engine, a, pb if isinstance(b, Tangent) else _constant(engine, b))
+        blocks.append(
+            product(engine, a, pb if isinstance(b, Tangent) else _constant(engine, b), True)
+        )
     if isinstance(b, Tangent):
-        other = pa if isinstance(a, Tangent) else _constant(engine, a)
-        second = right_active(engine, other, b)
-        zero = (0,) * primal.ndim
-        data = second if data is None else unite(engine, (data, zero), (second, zero))[0]
-    return engine.wrap(primal, data, None, _support(a, b))
+        blocks.append(
+            product(engine, b, pa if isinstance(a, Tangent) else _constant(engine, a), False)
+        )
+    data, offset = blocks[0] if len(blocks) == 1 else unite(engine, *blocks)
+    return engine.wrap(primal, data, offset, _support(a, b))
 
 
 def _constant(engine: Engine, value: Tensor) -> Tensor:
     return engine.once(lambda: engine.field.constant(value))
 
 
-def left_active(engine: Engine, a: Tangent, b: Tensor) -> Tensor:
-    """Tangents of ``a @ b`` for a constant b: [K, n, c] times [c, m], or batched."""
-    return left_product(engine, a.dense(), b)
+def flat(engine: Engine, x: Tangent, other: Tensor, left: bool) -> Block:
+    """Tangents of ``x @ other`` (``left``) or ``other @ x`` for matrices: one large product."""
+    (o0, o1), (n0, n1), k = x.offset, x.window, x.directions
+    if left:
+        kept = other[o1 : o1 + n1]
+        out = engine.field.matmul(x.data_.reshape(k * n0, n1), kept)
+        return out.reshape(k, n0, -1), (o0, 0)
+    side_by_side = x.data_.permute(1, 0, 2).reshape(n0, k * n1)
+    out = engine.field.matmul(other[:, o0 : o0 + n0], side_by_side)
+    return out.reshape(-1, k, n1).permute(1, 0, 2), (0, o1)
 
 
-def left_product(engine: Engine, data: Tensor, b: Tensor) -> Tensor:
-    """``data @ b`` for data [K, n, c] or [K, batch, n, c] as one product, or one an element."""
-    k = data.shape[0]
-    if data.ndim == 3:
-        n, c = data.shape[1:]
-        return engine.field.matmul(data.reshape(k * n, c), b).reshape(k, n, b.shape[1])
-    batch, n, c = data.shape[1:]
-    flat = data.transpose(0, 1).reshape(batch, k * n, c)
-    return engine.field.matmul(flat, b).reshape(batch, k, n, b.shape[2]).transpose(0, 1)
+def batched(engine: Engine, x: Tangent, other: Tensor, left: bool) -> Block:
+    """The same for batches of matrices: directions join the batch, the constant is repeated."""
+    (o, o0, o1), (n, n0, n1) = x.offset, x.window
+    other = other[o : o + n]
+    other = other[:, o1 : o1 + n1] if left else other[:, :, o0 : o0 + n0]
 
+    def product(t: Tensor, wide: Tensor) -> Tensor:
+        pair = (t.flatten(0, 1), wide.flatten(0, 1))
+        return engine.field.matmul(*(pair if left else pair[::-1])).unflatten(0, t.shape[:2])  # type: ignore[no-untyped-call,no-any-return]
 
-def right_active(engine: Engine, a: Tensor, b: Tangent) -> Tensor:
-    """Tangents of ``a @ b`` for a constant a: one product with the directions side by side."""
-    data = b.dense()
-    k = data.shape[0]
-    if data.ndim == 4 and data.stride(-2) == 1 < data.stride(-1):
-        # a transposed view (keys in attention): (b^T a^T)^T reads it in the order of its memory
-        turned = left_product(engine, data.transpose(2, 3), a.transpose(1, 2))
-        return turned.transpose(2, 3)
-    if data.ndim == 3:
-        c, m = data.shape[1:]
-        flat = data.permute(1, 0, 2).reshape(c, k * m)
-        return engine.field.matmul(a, flat).reshape(a.shape[0], k, m).permute(1, 0, 2)
-    batch, c, m = data.shape[1:]
-    flat = data.permute(1, 2, 0, 3).reshape(batch, c, k * m)
-    return engine.field.matmul(a, flat).reshape(batch, a.shape[1], k, m).permute(2, 0, 1, 3)
+    return by_directions(engine, x.data_, product, other), (o, o0, 0) if left else (o, 0, o1)
 
 
 def _support(a: Tensor, b: Tensor) -> Tensor | None:
@@ -91,11 +87,11 @@ def _support(a: Tensor, b: Tensor) -> Tensor | None:
 def addmm(engine: Engine, func: Any, bias: Tensor, a: Tensor, b: Tensor, **kwargs: Any) -> Any:
     """``beta * bias + alpha * a @ b``."""
     inner = aten.mm.default if func is aten.addmm.default else aten.bmm.default
-    out: Any = inner(a, b)
+    out: Any = matmul(engine, inner, a, b)
     if kwargs.get("alpha", 1) != 1:
         out = out * kwargs["alpha"]
     beta = kwargs.get("beta", 1)
-    return out + (bias if beta == 1 else bias * beta)
+    return add(engine, aten.add.Tensor, out, bias if beta == 1 else bias * beta)
 
 
 @rule(aten.sum.dim_IntList, aten.mean.dim, aten.sum.default, aten.mean.default)

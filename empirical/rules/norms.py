@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from empirical.fields import ModField
-from empirical.rules.boxes import full_along, scaled
+from empirical.fields import FloatField, ModField
+from empirical.rules.arithmetic import add, mul
+from empirical.rules.boxes import by_directions, crop, full_along, scaled
 from empirical.tangents import Engine, Tangent, rule
 from theory.errors import InputError
 
@@ -40,7 +42,7 @@ def batch_norm(
     if training:
         raise InputError(f"batch norm in training mode at {engine.where()!r}; call model.eval()")
     scale, shift = engine.once(lambda: folded(weight, bias, mean, var, rest[-1], x.primal.ndim))
-    out = x * scale + shift
+    out = add(engine, aten.add.Tensor, mul(engine, aten.mul.Tensor, x, scale), shift)
     empty = scale.new_empty(0)
     return out, empty, empty
 
@@ -63,9 +65,9 @@ def layer_norm(
     """``(x - mean) / sqrt(var + eps)`` over the last dimensions, then gamma and beta."""
     out: Any = normalise(engine, func, x, len(shape), eps)
     if weight is not None:
-        out = out * weight
+        out = mul(engine, aten.mul.Tensor, out, weight)
     if bias is not None:
-        out = out + bias
+        out = add(engine, aten.add.Tensor, out, bias)
     empty = x.primal.new_empty(0)
     return out, empty, empty
 
@@ -108,17 +110,34 @@ def normalise(engine: Engine, func: Any, x: Tangent, count: int, eps: float) -> 
         slice(None) if d in dims else slice(offset[d], offset[d] + data.shape[d + 1])
         for d in range(n)
     )
+    if isinstance(field, FloatField):
+        # the Jacobian is symmetric, so the library's backward pass is the forward derivative
+        kernel = partial(_layer_norm_vjp, count=count)
+        t = by_directions(engine, data, kernel, centred[cut], scale[cut])
+        return engine.wrap(value, t, offset, _whole_rows(x, count))
     value_c, scale_c = value[cut], scale[cut]
     t = field.reduce_(data - field.reduce_(field.reduce_(data.sum(lead, keepdim=True)) * one_over))
     along = field.reduce_(field.reduce_(t * value_c).sum(lead, keepdim=True))
     along = field.reduce_(along * one_over)
     t = field.reduce_(t - field.reduce_(value_c * along))
     t = field.reduce_(t * scale_c)
-    support = x.support
-    if support is not None:
-        support = support.flatten(n - count).any(-1)
-        support = support.reshape(*support.shape, *[1] * count).expand(x.primal.shape)
-    return engine.wrap(value, t, offset, support)
+    return engine.wrap(value, t, offset, _whole_rows(x, count))
+
+
+def _layer_norm_vjp(t: Tensor, centred: Tensor, scale: Tensor, count: int) -> Tensor:
+    shape = t.shape[t.ndim - count :]
+    scale = scale.contiguous()
+    return aten.native_layer_norm_backward.default(  # type: ignore[no-any-return]
+        t, centred, shape, torch.zeros_like(scale), scale, None, None, [True, False, False]
+    )[0]
+
+
+def _whole_rows(x: Tangent, count: int) -> Tensor | None:
+    """A normalised row depends on all of its entries."""
+    if x.support is None:
+        return None
+    support = x.support.flatten(x.primal.ndim - count).any(-1)
+    return support.reshape(*support.shape, *[1] * count).expand(x.primal.shape)
 
 
 def _on_sphere(
@@ -198,13 +217,16 @@ def softmax(engine: Engine, func: Any, x: Tangent, dim: int, *rest: Any, **kwarg
     else:
         p = engine.once(lambda: func(x.primal, dim, *rest, **kwargs))
     data, offset = full_along(x, [dim])
-    weighted, _ = scaled(engine, (data, offset), p)
-    total = field.reduce_(weighted.sum(dim + 1, keepdim=True))
-    cut = tuple(
-        slice(None) if d == dim else slice(offset[d], offset[d] + data.shape[d + 1])
-        for d in range(x.primal.ndim)
-    )
-    t = field.reduce_(weighted - field.reduce_(p[cut] * total))
+    if isinstance(field, FloatField):  # symmetric, as layer norm
+        t = by_directions(
+            engine, data,
+            lambda t, p: aten._softmax_backward_data.default(t, p, dim + 1, t.dtype),
+            crop(p, (data, offset)),
+        )  # fmt: skip
+    else:
+        weighted, _ = scaled(engine, (data, offset), p)
+        total = field.reduce_(weighted.sum(dim + 1, keepdim=True))
+        t = field.reduce_(weighted - field.reduce_(crop(p, (data, offset)) * total))
     support = x.support
     if support is not None:
         support = support.any(dim, keepdim=True).expand(x.primal.shape)

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from empirical.rules.boxes import Block, full_along, ones_support
+from empirical.rules.boxes import Block, broadcast, full_along, ones_support
+from empirical.rules.reshape import reshaped
 from empirical.tangents import Engine, Tangent, rule
 
 aten = torch.ops.aten
@@ -27,19 +28,13 @@ def moved(engine: Engine, x: Tangent, move: Callable[[Tensor], Tensor], block: B
 
 @rule(aten.view.default, aten._unsafe_view.default, aten.reshape.default)
 def view(engine: Engine, func: Any, x: Tangent, shape: Sequence[int]) -> Tangent:
-    """Reshape: the window survives where only dimensions of size 1 come and go."""
+    """Reshape, the window with it (``empirical.rules.reshape``)."""
     primal = x.primal.reshape(shape)
     support = x.support.reshape(shape) if x.support is not None else None
-    own, new = tuple(x.primal.shape), tuple(primal.shape)
-    if own == new:
+    if x.primal.shape == primal.shape:
         return engine.wrap(primal, x.data_, x.offset, support)
-    if [n for n in own if n != 1] == [n for n in new if n != 1] and x.data_.numel():
-        kept = [(o, n) for o, n, full in zip(x.offset, x.window, own, strict=True) if full != 1]
-        places = iter(kept)
-        layout = [(0, 1) if n == 1 else next(places) for n in new]
-        data = x.data_.reshape(x.directions, *(n for _, n in layout))
-        return engine.wrap(primal, data, [o for o, _ in layout], support)
-    return engine.wrap(primal, x.dense().reshape(x.directions, *new), None, support)
+    data, offset = reshaped((x.data_, x.offset), x.primal.shape, primal.shape)
+    return engine.wrap(primal, data, offset, support)
 
 
 @rule(aten.permute.default)
@@ -85,10 +80,8 @@ def squeeze(engine: Engine, func: Any, x: Tangent, dims: Any = None) -> Tangent:
 def expand(engine: Engine, func: Any, x: Tangent, shape: Sequence[int], **_: Any) -> Tangent:
     """Expand: entries are shared, tangents too."""
     primal = x.primal.expand(shape)
-    extra = primal.ndim - x.primal.ndim
-    data = x.dense().reshape(x.directions, *(1,) * extra, *x.primal.shape)
-    data = data.expand(x.directions, *primal.shape)
-    return moved(engine, x, lambda p: p.expand(shape), (data, (0,) * primal.ndim))
+    support = x.support.expand(shape) if x.support is not None else None
+    return engine.wrap(primal, *broadcast(x, tuple(primal.shape)), support)
 
 
 @rule(
@@ -110,10 +103,19 @@ def slice_(
     engine: Engine, func: Any, x: Tangent, dim: int = 0, start: Any = None, end: Any = None,
     step: int = 1,
 ) -> Tangent:  # fmt: skip
-    """A slice along one dimension."""
+    """A slice along one dimension: what it keeps of the window."""
     dim %= x.primal.ndim
-    data, offset = full_along(x, [dim])
-    block = (func(data, dim + 1, start, end, step), offset)
+    kept = range(x.primal.shape[dim])[start:end:step]
+    o, n = x.offset[dim], x.window[dim]
+    first = max(0, -((kept.start - o) // step))
+    last = min(len(kept), -((kept.start - o - n) // step))
+    if first < last:
+        place = kept[first] - o
+        data = func(x.data_, dim + 1, place, place + (last - first - 1) * step + 1, step)
+        block = (data, (*x.offset[:dim], first, *x.offset[dim + 1 :]))
+    else:
+        data, offset = full_along(x, [dim])
+        block = (func(data, dim + 1, start, end, step), offset)
     return moved(engine, x, lambda p: func(p, dim, start, end, step), block)
 
 
@@ -220,10 +222,21 @@ def pad(engine: Engine, func: Any, x: Tangent, pads: Sequence[int], value: float
 
 @rule(aten.roll.default)
 def roll(engine: Engine, func: Any, x: Tangent, shifts: Sequence[int], dims: Any = ()) -> Tangent:
-    """Cyclic shift along dimensions."""
+    """Cyclic shift along dimensions: the window moves, and is widened only where it would wrap."""
     dims = [d % x.primal.ndim for d in dims]
-    data, offset = full_along(x, dims)
-    block = (data.roll(shifts, [d + 1 for d in dims]), offset)
+    places = list(x.offset)
+    for d, shift in zip(dims, shifts, strict=True):
+        places[d] = (places[d] + shift) % x.primal.shape[d]
+    wraps = [
+        (d, s) for d, s in zip(dims, shifts, strict=True)
+        if places[d] + x.window[d] > x.primal.shape[d]
+    ]  # fmt: skip
+    data, offset = full_along(x, [d for d, _ in wraps])
+    if wraps:
+        data = data.roll([s for _, s in wraps], [d + 1 for d, _ in wraps])
+    for d, _ in wraps:
+        places[d] = offset[d]
+    block = (data, tuple(places))
     return moved(engine, x, lambda p: p.roll(shifts, dims), block)
 
 
