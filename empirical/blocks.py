@@ -22,7 +22,7 @@ from torch import Tensor
 
 from empirical.chunks import Costs
 from empirical.runs import peak_bytes
-from empirical.spectrum import STRIP, Spectrum, from_triangle, triangle
+from empirical.spectrum import STRIP, Spectrum, from_triangle, triangle, without_zeros
 from empirical.tangents import Tangent
 from empirical.taps import Tap
 from theory.errors import InputError
@@ -132,9 +132,9 @@ class Columns:
         # strip by strip, as they are read again; not mapped: pages of a map count as memory
         with path.open("wb") as file:
             for a in range(0, rows.shape[1], STRIP):
-                strip = rows[:, a : a + STRIP]
-                kept.append((strip != 0).any(0).nonzero().flatten().cpu())
-                strip.index_select(1, kept[-1].to(rows.device)).cpu().numpy().tofile(file)
+                strip, alive = without_zeros(rows[:, a : a + STRIP])
+                kept.append(torch.arange(strip.shape[1]) if alive is None else alive.cpu())
+                strip.contiguous().cpu().numpy().tofile(file)
         self.alive[path] = kept
 
     def finish(self, finish: Finish, dtype: torch.dtype) -> None:

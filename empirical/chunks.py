@@ -14,7 +14,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from empirical.fields import FloatField
-from empirical.tangents import Engine, Tangent
+from empirical.tangents import CrossedError, Engine, Tangent
 from empirical.threads import forward_pass, threads
 
 #: bytes of live tangents of a chunk: they, and what an operation reads beside them, stay in cache
@@ -181,17 +181,21 @@ def _chunked(
                 own = engine.replica(layer, path)
                 with forward_pass(isinstance(engine.field, FloatField)):
                     outputs, _, parts = chunk(own, start)
+                for x in outputs:
+                    if isinstance(x, Tangent):
+                        x.engine.check_thread()
                 own.finish_replay()
                 gather([*outputs, *(parts[i] for i in changed)], start)
                 return own.peak
 
             starts = range(size, count, size)
-            if pool is None or leaves[places[0]].device.type != "cpu":
-                peak = max(map(rest, starts))
-            else:
+            peak = None
+            if pool is not None and leaves[places[0]].device.type == "cpu":
                 workers = at_a_time()
-                with threads(torch.get_num_threads() // workers):
+                with suppress(CrossedError), threads(torch.get_num_threads() // workers):
                     peak = workers * max(pool.map(rest, starts))
+            if peak is None:  # one after another
+                peak = max(map(rest, starts))
             engine.peak = max(engine.peak, engine.total + peak)
         finally:
             engine.memo = None

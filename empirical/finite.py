@@ -16,6 +16,7 @@ from torch import Tensor
 
 from empirical.blocks import as_rows
 from empirical.fields import Field, ModField
+from empirical.spectrum import without_zeros
 from empirical.tangents import Tangent
 
 EXTRA = 8
@@ -54,11 +55,10 @@ class Sketch:
         for a in range(0, m, STEP):
             width = min(STEP, m - a)
             bits = np.frombuffer(draw.bytes(rows * width), dtype=np.int8)
-            strip = data[:, a : a + width]
-            alive = (strip.abs().sum(0) != 0).nonzero().flatten()  # rows of zeros add nothing
-            if len(alive) < width:
-                strip = strip.index_select(1, alive)
-            bits = bits.reshape(width, rows)[alive.cpu().numpy()]
+            bits = bits.reshape(width, rows)
+            strip, alive = without_zeros(data[:, a : a + width])  # they add nothing
+            if alive is not None:
+                bits = bits[alive.cpu().numpy()]
             total += strip @ torch.from_numpy(bits.astype(np.float64)).to(data.device)
             field.reduce_(total)
         self.columns[part.start] = total
@@ -79,4 +79,5 @@ def rank_mod(matrix: Tensor, prime: int) -> int:
     residues: Any = matrix.cpu().to(torch.int64).remainder(prime)
     rows, columns = residues.shape
     entries = residues.reshape(-1).tolist()
-    return int(flint.nmod_mat(rows, columns, entries, prime).rank())
+    # by way of the integers: twice as fast as residues one by one
+    return int(flint.nmod_mat(flint.fmpz_mat(rows, columns, entries), prime).rank())

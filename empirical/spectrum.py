@@ -103,7 +103,7 @@ def _chain(rows: Tensor, upper: Tensor | None, precision: torch.dtype) -> Tensor
         have = upper.shape[0]
         block[:, :have] = upper.T
     for start in range(0, m, STRIP):
-        strip = _without_zeros(rows[:, start : start + STRIP])
+        strip, _ = without_zeros(rows[:, start : start + STRIP])
         while strip.shape[1]:
             taken, strip = strip.tensor_split([k + STEP - have], 1)
             block[:, have : have + taken.shape[1]] = taken
@@ -115,14 +115,15 @@ def _chain(rows: Tensor, upper: Tensor | None, precision: torch.dtype) -> Tensor
     return _reduce(block[:, :have].T)
 
 
-def _without_zeros(strip: Tensor) -> Tensor:
-    """The columns of ``strip`` that are not zero throughout."""
+def without_zeros(strip: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The columns of ``strip`` that are not zero throughout, and which they are (None: all)."""
     if bool((strip[0] != 0).all()):  # the first direction alone often sees every unit
-        return strip
+        return strip, None
     alive = ((strip.amax(0) != 0) | (strip.amin(0) != 0)).nonzero().flatten()
     if len(alive) == strip.shape[1]:
-        return strip
-    return strip.gather(1, alive.expand(strip.shape[0], -1))  # index_select: four times the time
+        return strip, None
+    # index_select takes four times as long
+    return strip.gather(1, alive.expand(strip.shape[0], -1)), alive
 
 
 def spectrum(J: Tensor, *, dtype: torch.dtype | None = None, operations: int = 0) -> Spectrum:

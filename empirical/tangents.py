@@ -12,6 +12,7 @@ patch of the image touches a small window of the early maps and only the window 
 from __future__ import annotations
 
 import dataclasses
+import threading
 import weakref
 import zlib
 from collections.abc import Callable, Sequence
@@ -26,6 +27,11 @@ from torch.utils import _pytree as pytree
 from empirical.fields import Field, FloatField, ModField
 from empirical.pattern import Choice
 from theory.errors import UnsupportedError
+
+
+class CrossedError(UnsupportedError):
+    """Chunks side by side met in a tensor that a module keeps between calls (``self.x = ...``)."""
+
 
 T = TypeVar("T")
 Rule = Callable[..., Any]
@@ -105,6 +111,7 @@ class Engine:
         peak: largest number of bytes of live tangents.
         memo: what the first chunk of a module computed once for all of them; None outside chunks.
         replaying: the next place of ``memo`` to read, None while it is being filled.
+        thread: the one thread of a later chunk, None for the engine itself.
     """
 
     field: Field
@@ -121,6 +128,7 @@ class Engine:
     total: int = 0
     memo: list[Any] | None = None
     replaying: int | None = None
+    thread: int | None = None
 
     def once(self, compute: Callable[[], T]) -> T:
         """A value that does not depend on the directions: later chunks take the first one's."""
@@ -139,11 +147,21 @@ class Engine:
         return cast(T, self.memo[self.replaying - 1])
 
     def replica(self, layer: int, path: Sequence[str]) -> Engine:
-        """The engine of a later chunk: it reads the memo, and counts its own tangents only."""
+        """This thread's engine of a later chunk: it reads the memo and counts its own tangents only."""
         alive = {key: list(entry) for key, entry in self.live.items()}
         return dataclasses.replace(
-            self, layer=layer, path=list(path), replaying=0, live=alive, total=0, peak=0
-        )
+            self, layer=layer, path=list(path), replaying=0, live=alive, total=0, peak=0,
+            thread=threading.get_ident(),
+        )  # fmt: skip
+
+    def check_thread(self) -> None:
+        """Refuse a tangent of another thread's chunk.
+
+        Raises:
+            CrossedError: the module keeps a tensor between calls.
+        """
+        if self.thread is not None and self.thread != threading.get_ident():
+            raise CrossedError(f"module {self.where()!r} keeps a tensor between calls")
 
     def finish_replay(self) -> None:
         """Refuse a later chunk that did less than the first one."""
@@ -330,6 +348,7 @@ class Tangent(Tensor):
         """Run the rule of ``func``; in-place operations run the functional rule and assign."""
         kwargs = kwargs or {}
         engine = _engine(args, kwargs)
+        engine.check_thread()
         if engine.replaying is None:
             engine.operations += 1
         function = RULES.get(func)

@@ -16,8 +16,8 @@ def engine():
 def test_missed_ratios_are_named():
     judge = engine().judge
     line = {"float32_ratio": 99, "float64_ratio": 51, "exact_over_float64": 1.3}
-    assert judge(line, {"float64": 50}, 1.31) == []
-    missed = judge(line, {"float32": 100, "float64": 50}, 1.25)
+    assert judge(line, {"float64": 50, "exact": 1.31}) == []
+    missed = judge(line, {"float32": 100, "float64": 50, "exact": 1.25})
     assert [text.split(":")[0] for text in missed] == ["float32", "exact"]
 
 
@@ -25,7 +25,7 @@ def test_missed_limits_and_budgets_are_named():
     judge = engine().judge
     line = {"network": "resmlp_12_224", "float32_over_limit": 1.9, "float64_budget_peak_GB": 2.9,
             "float64_budget_peak_GB_allowed": 3.0}  # fmt: skip
-    assert judge(line, {}, 1.25) == []
-    missed = judge(line | {"float32_over_limit": 2.1, "float64_budget_peak_GB": 3.1}, {}, 1.25)
+    assert judge(line, {}) == []
+    missed = judge(line | {"float32_over_limit": 2.1, "float64_budget_peak_GB": 3.1}, {})
     assert [text.split(":")[0] for text in missed] == ["float32", "float64_budget_peak_GB"]
-    assert judge(line | {"network": "resnet18", "float32_over_limit": 9}, {}, 1.25) == []
+    assert judge(line | {"network": "resnet18", "float32_over_limit": 9}, {}) == []

@@ -1,5 +1,7 @@
 """Directions in chunks: the same tangents, at a fraction of the memory, whatever a module does."""
 
+import time
+
 import pytest
 import torch
 from torch import nn
@@ -257,3 +259,28 @@ def test_denormals_are_zero_within_a_float_pass_only():
             pass
         assert small * 1.0 == 0  # what was off stays off
     assert small * 1.0 > 0
+
+
+class Keeping(nn.Module):
+    """Keeps a tensor between its two halves, where another thread may replace it."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.kept = nn.Linear(6, 6), None
+
+    def forward(self, x):
+        self.kept = self.a(self.a(x))
+        time.sleep(0.02)  # the other chunk gets here
+        return self.a(self.kept)
+
+
+def test_a_module_that_keeps_tensors_between_calls_gets_its_own():
+    model = nn.Sequential(Keeping(), nn.Identity()).double()
+    whole, _ = tangents(model, (6,), ["0", "1"], Engine(FloatField()), None)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        parts, _ = tangents(model, (6,), ["0", "1"], Engine(FloatField()), 4)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.allclose(whole["1"][0], parts["1"][0], atol=1e-13)
