@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
@@ -63,6 +64,7 @@ def load(
     checkpoint: str | Path | None = None,
     random_weights: bool = False,
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> LoadedModel:
     """Load a network by name.
 
@@ -74,6 +76,7 @@ def load(
             what had to be done to its keys stands in the result's ``notes``.
         random_weights: draw the weights with ``seed`` instead of loading any.
         seed: seed of the random weights.
+        progress: called with (epochs done, in all) while a digits network is trained.
 
     Raises:
         InputError: unknown name, a checkpoint that does not fit, weights that are not finite,
@@ -89,7 +92,7 @@ def load(
     set_fused_attn(False)
     name = ALIASES.get(name, name)
     if name in digits.NAMES:
-        return _load_digits(name, checkpoint, random_weights, seed)
+        return _load_digits(name, checkpoint, random_weights, seed, progress)
     if callables.is_callable(name) and not name.startswith("hf-hub:"):
         return from_module(
             callables.build(name), name=name, checkpoint=checkpoint,
@@ -195,8 +198,9 @@ def _finish(
 
 
 def _load_digits(
-    name: str, checkpoint: str | Path | None, random_weights: bool, seed: int
-) -> LoadedModel:
+    name: str, checkpoint: str | Path | None, random_weights: bool, seed: int,
+    progress: Callable[[int, int], None] | None,
+) -> LoadedModel:  # fmt: skip
     from empirical import digits
 
     notes: tuple[str, ...] = ()
@@ -209,7 +213,7 @@ def _load_digits(
             torch.manual_seed(seed)
             _wake_head(model)
     else:
-        trained = digits.digits_model(name)
+        trained = digits.digits_model(name, progress)
         model = trained.model
         source = f"trained on scikit-learn's digits, test accuracy {trained.accuracy:.1%}"
     return _finish(

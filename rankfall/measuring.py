@@ -64,17 +64,14 @@ class Asked:
         """
         import torch
 
-        from empirical.models import load
+        from rankfall.show import load_shown
 
         if self.device.startswith("cuda") and not torch.cuda.is_available():
             raise InputError("--device cuda: torch sees no CUDA device here; use --device cpu")
-        loaded = load(
+        return load_shown(
             self.model, checkpoint=self.checkpoint, random_weights=self.random_weights,
             seed=self.seed,
         )  # fmt: skip
-        for note in loaded.notes:
-            click.echo(f"{loaded.name}: {note}", err=True)
-        return loaded
 
     def data(self, loaded: LoadedModel) -> Labelled:
         """The labelled images."""

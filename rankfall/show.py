@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from empirical.models import LoadedModel
 
 
 def table(
@@ -83,3 +87,20 @@ class TerminalProgress:
         """Something is under way inside a unit."""
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, what=what[:24])
+
+
+def load_shown(name: str, **options: Any) -> LoadedModel:
+    """:func:`empirical.models.load` with a bar while a digits network is trained, its notes shown."""
+    from empirical.models import load
+
+    with TerminalProgress() as progress:
+
+        def told(done: int, total: int) -> None:
+            if done == 1:
+                progress.start(f"training {name} (first time only)", total)
+            progress.tick(f"epoch {done}")
+
+        loaded = load(name, progress=told, **options)
+    for note in loaded.notes:
+        print(f"{loaded.name}: {note}", file=sys.stderr)
+    return loaded

@@ -98,7 +98,7 @@ def load_all(options: Options) -> Loaded:
     """
     import torch
 
-    from empirical.models import load
+    from rankfall.show import load_shown
 
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError("--device cuda: torch sees no CUDA device here; use --device cpu")
@@ -106,7 +106,7 @@ def load_all(options: Options) -> Loaded:
     errors: list[InputError] = []
     for name in options.models:
         try:
-            found.models[name] = load(
+            found.models[name] = load_shown(
                 name, seed=options.seed, checkpoint=options.checkpoint,
                 random_weights=options.random_weights,
             )  # fmt: skip

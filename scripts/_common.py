@@ -91,7 +91,12 @@ def images_of(
     done = {(r.weights, r.image) for r in before if r.measurement == measurement}
     total, fresh, spent = len(args.models) * args.count, 0, 0.0
     for name in args.models:
-        loaded = load(name, random_weights=args.random_weights, seed=args.seed)
+        loaded = load(
+            name,
+            random_weights=args.random_weights,
+            seed=args.seed,
+            progress=clock(f"training {name}"),
+        )
         for title, image in pictures(loaded, args.images, args.count, args.seed):
             key = pixel_hash(image)
             if (loaded.weights, key) in done:
@@ -108,7 +113,12 @@ def features_of(
 ) -> Iterator[tuple[LoadedModel, Subject, Labelled, Features]]:
     """(network, subject, images, features and logits) of each network, with an estimate."""
     for name in args.models:
-        loaded = load(name, random_weights=args.random_weights, seed=args.seed)
+        loaded = load(
+            name,
+            random_weights=args.random_weights,
+            seed=args.seed,
+            progress=clock(f"training {name}"),
+        )
         data = labelled(
             loaded, args.images, label_file=args.labels, count=args.count, seed=args.seed
         )

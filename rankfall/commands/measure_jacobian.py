@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from empirical.profile import Profile
     from empirical.runs import Run
 
+#: side of the patch in the paper
+PATCH = 16
 FIELDS = ("float32", "float64", "exact", "family", "architecture", "sandwich")
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
@@ -29,7 +31,9 @@ UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "G
     "--estimator", type=click.Choice(["engine", "official"]), default="engine", show_default=True,
     help="official: reverse mode row by row, float32 J^T J (hours at 224).",
 )  # fmt: skip
-@click.option("--patch", type=int, default=16, show_default=True, help="Side; 0 for all pixels.")
+@click.option(
+    "--patch", type=int, help="Side; 0 for all pixels; 16 by default, all of a smaller image."
+)
 @click.option("--at", metavar="ROW,COLUMN", help="Corner of the patch; centred by default.")
 @click.option("--background", type=click.Choice(["image", "zero"]), default="image")
 @click.option("--taps", metavar="PATH,...", help="Module paths; stem, blocks, pooled, logits.")
@@ -47,7 +51,7 @@ def command(
     model: str,
     field: str,
     estimator: str,
-    patch: int,
+    patch: int | None,
     at: str | None,
     background: str,
     taps: str | None,
@@ -67,8 +71,8 @@ def command(
 
     from empirical.images import pixel_hash
     from empirical.jacobian import jacobian_profile
-    from empirical.models import load
     from empirical.runs import Run
+    from rankfall.show import load_shown
 
     options: dict[str, Any] = {
         "field": field,
@@ -82,11 +86,12 @@ def command(
         "memory": size_in_bytes(memory) if memory else None,
         "device": _device(device),
     }
-    loaded = load(model, checkpoint=checkpoint, random_weights=random_weights, seed=seed)
-    for note in loaded.notes:
-        click.echo(f"{loaded.name}: {note}", err=True)
+    loaded = load_shown(model, checkpoint=checkpoint, random_weights=random_weights, seed=seed)
     if options["taps"] is None:
         options["taps"] = loaded.taps
+    if patch is None:
+        patch = PATCH if min(loaded.input_size[1:]) >= PATCH else 0
+        options["patch"] = patch or None
     line = f"measure jacobian {model} --field {field} --patch {patch} --background {background}"
     line += f" --estimator {estimator}" if estimator != "engine" else ""
     line += f" --at {at or 'centre'} --taps {taps or 'default'} --eps {eps} --primes {primes}"

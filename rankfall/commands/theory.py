@@ -263,11 +263,10 @@ def audit(
     from math import prod
 
     from empirical.facts import facts
-    from empirical.models import load
-    from rankfall.show import table
+    from rankfall.show import load_shown, table
     from theory.audit import audit as run
 
-    loaded = load(model, checkpoint=checkpoint, random_weights=random_weights)
+    loaded = load_shown(model, checkpoint=checkpoint, random_weights=random_weights)
     shape = tuple(loaded.input_size)
     bounds = run(facts(loaded.model, shape), prod(shape), directions, symbolic=symbolic)
     if as_json:

@@ -254,3 +254,12 @@ def test_command(capsys, tmp_path):
         main(["measure", "jacobian", "digits-vit", "--random-weights", "--field", "exact",
               "--patch", "4"])  # fmt: skip
     assert stop.value.code == 3
+
+
+def test_the_patch_is_all_of_an_image_that_is_smaller_than_the_papers(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["measure", "jacobian", "digits-resmlp", "--random-weights", "--field", "float32",
+              "--taps", "stem", "--json"])  # fmt: skip
+    assert stop.value.code == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {line["directions"] for line in lines} == {64}
