@@ -46,7 +46,7 @@ TOKENS = (
     "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "resmlp_12_224", "mixer_b16_224",
 )  # fmt: skip
 #: the short form's network runs at 64x64 with an 8x8 patch, where fixed costs weigh more (the audit, the
-#: pattern's certificate). Half or less of what an idle machine reaches (556, 177, 2.2): a crowded one too
+#: pattern's certificate). Half or less of what an idle machine reaches (286, 199, 1.54): a crowded one too
 SHORT = {"float32": 100.0, "float64": 50.0, "exact": 4.0}
 
 

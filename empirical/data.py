@@ -98,7 +98,7 @@ def labelled(
     if source is None:
         return _digits(loaded, count, seed)
     text = str(source)
-    if not Path(source).exists() and text.split("/")[0].lower() in DATASETS:
+    if _is_dataset(source):
         from empirical.datasets import open_dataset
 
         return open_dataset(loaded, text, root, count, seed, progress)
@@ -133,16 +133,19 @@ def read_all(
 
 
 def pictures(
-    loaded: LoadedModel, source: str | Path | None, count: int, seed: int = 0
-) -> list[tuple[str, Tensor]]:
+    loaded: LoadedModel, source: str | Path | None, count: int, seed: int = 0, *,
+    root: str | Path | None = None,
+) -> list[tuple[str, Tensor]]:  # fmt: skip
     """(name, preprocessed image) of images without labels: a folder, digits, or photographs.
 
     Args:
         loaded: the network.
         source: a folder (class folders or flat), an image file, the name of an embedded
-            photograph; None for the digits or the embedded photographs.
+            photograph, a ``timm.data.create_dataset`` name; None for the digits or the
+            embedded photographs.
         count: how many; of a folder, a seeded choice spread over its class folders.
         seed: of the choice.
+        root: folder of a timm data set.
 
     Raises:
         InputError: there are fewer than ``count``.
@@ -152,6 +155,11 @@ def pictures(
     if source is not None and Path(source).is_file():
         photograph = load_image(source)
         return [(photograph.name, preprocess(photograph, loaded))]
+    if source is not None and _is_dataset(source):
+        from empirical.datasets import open_dataset
+
+        found = open_dataset(loaded, str(source), root, count, seed, None, classify=False)
+        return [(f"{source} {i}", found.images[i : i + 1][0].double()) for i in range(count)]
     if source is not None:
         folder = Path(source)
         if not folder.is_dir():
@@ -179,6 +187,10 @@ def pictures(
             "give a folder with --images"
         )
     return [(p.name, preprocess(p, loaded)) for p in photographs[:count]]
+
+
+def _is_dataset(source: str | Path) -> bool:
+    return not Path(source).exists() and str(source).split("/")[0].lower() in DATASETS
 
 
 def _digits(loaded: LoadedModel, count: int | None, seed: int) -> Labelled:

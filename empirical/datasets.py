@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def open_dataset(
     loaded: LoadedModel, name: str, root: str | Path | None, count: int | None, seed: int,
-    progress: Callable[[int, int], None] | None,
+    progress: Callable[[int, int], None] | None, *, classify: bool = True,
 ) -> Labelled:  # fmt: skip
     """A ``timm.data.create_dataset`` data set, its validation split, with the network's preprocessing.
 
@@ -36,6 +36,7 @@ def open_dataset(
         count: seeded stratified subsample of so many; all by default.
         seed: of the subsample.
         progress: called with (done, total) while it is read.
+        classify: the labels have to be the network's, and the subsample to cover them all.
 
     Raises:
         InputError: it cannot be opened or read, or its labels are not the network's.
@@ -49,8 +50,8 @@ def open_dataset(
         stated = _labels(dataset)
     except Exception as error:  # each backend raises its own types
         raise _broken(name, error) from error
-    y = _as_classes(stated, dataset, loaded, name)
-    chosen = stratified(y, count, seed)
+    y = _as_classes(stated, dataset, loaded, name) if classify else stated
+    chosen = stratified(y, count, seed, cover=classify)
     indexed = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
     dataset.transform = lambda image: preprocess(image, loaded).float()
 

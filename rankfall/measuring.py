@@ -12,6 +12,8 @@ import click
 from theory.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from empirical.data import Labelled
     from empirical.features import Features
     from empirical.models import LoadedModel
@@ -85,6 +87,12 @@ class Asked:
                 count=self.count, seed=self.seed,
                 progress=lambda done, total: progress.tell(f"{done} of {total}"),
             )  # fmt: skip
+
+    def pictures(self, loaded: LoadedModel) -> list[tuple[str, Tensor]]:
+        """The images without their labels, one by default."""
+        from empirical.data import pictures
+
+        return pictures(loaded, self.images, self.count or 1, self.seed, root=self.data_root)
 
     def features(self, loaded: LoadedModel) -> tuple[Features, Any, Subject]:
         """(features, labels, subject) of the labelled images, in one pass."""

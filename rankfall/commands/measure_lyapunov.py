@@ -15,7 +15,6 @@ from rankfall.measuring import Asked, options
 @click.option("--directions", type=click.IntRange(1), default=64, show_default=True)
 def command(directions: int, **shared: Any) -> int:
     """Singular-value exponents of MODEL by the QR method over its blocks, at --count images."""
-    from empirical.data import pictures
     from empirical.lyapunov import measure
     from empirical.subject import at_image
     from rankfall.show import TerminalProgress
@@ -24,7 +23,7 @@ def command(directions: int, **shared: Any) -> int:
     loaded = asked.load()
     records: list[Record] = []
     with TerminalProgress() as progress:
-        for name, image in pictures(loaded, asked.images, asked.count or 1):
+        for name, image in asked.pictures(loaded):
             progress.start(f"{loaded.name} at {name}", 1)
             result = measure(
                 loaded.model, image, loaded.taps, directions=min(directions, image.numel()),

@@ -32,7 +32,6 @@ def command(
     **shared: Any,
 ) -> int:
     """Perturbed PCA dimension of MODEL at every tap, around --count images (1 by default)."""
-    from empirical.data import pictures
     from empirical.jacobian import jacobian_profile
     from empirical.pca import measure, window
     from empirical.subject import at_image
@@ -44,7 +43,7 @@ def command(
     loaded = asked.load()
     records: list[Record] = []
     with TerminalProgress() as progress:
-        for name, image in pictures(loaded, asked.images, asked.count or 1, asked.seed):
+        for name, image in asked.pictures(loaded):
             progress.start(f"{loaded.name} around {name}", 1)
             directions = int(window(tuple(image.shape), patch).sum())
             spectra = None

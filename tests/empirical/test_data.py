@@ -133,6 +133,11 @@ def test_timm_data_sets_are_stratified_too(tmp_path: Path, digits: LoadedModel) 
         labelled(digits, "torch/image_folder", root=place, count=2)
     with pytest.raises(InputError, match="99 images are asked for, there are 15"):
         labelled(digits, "torch/image_folder", root=place, count=99)
+    seen = pictures(
+        digits, "torch/image_folder", 2, root=place
+    )  # no labels: two of three classes will do
+    assert [name for name, _ in seen] == ["torch/image_folder 0", "torch/image_folder 1"]
+    assert all(x.dtype == torch.float64 and x.shape == (1, 8, 8) for _, x in seen)
 
 
 class Iterable:
