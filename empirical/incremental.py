@@ -19,7 +19,7 @@ from empirical.threads import threads
 #: most entries of a temporary [pairs of sample and rival, block]
 _ENTRIES = 1 << 18
 #: logits of one tile of samples
-_TILE = 1 << 19
+_TILE = 1 << 21
 
 
 def correct_by_rank(scores: Tensor, head: Tensor, offset: Tensor, labels: Tensor) -> Tensor:
