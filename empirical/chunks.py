@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -193,7 +193,9 @@ def _chunked(
             if pool is not None and leaves[places[0]].device.type == "cpu":
                 workers = at_a_time()
                 with suppress(CrossedError), threads(torch.get_num_threads() // workers):
-                    peak = workers * max(pool.map(rest, starts))
+                    running = [pool.submit(rest, start) for start in starts]
+                    wait(running)  # none may still write when the chunks run again
+                    peak = workers * max(one.result() for one in running)
             if peak is None:  # one after another
                 peak = max(map(rest, starts))
             engine.peak = max(engine.peak, engine.total + peak)
