@@ -80,6 +80,13 @@ def clock(what: str) -> Callable[[int, int], None]:
     return tell
 
 
+def network(args: argparse.Namespace, name: str) -> LoadedModel:
+    """The network, with an estimate while a digits network is trained."""
+    return load(
+        name, random_weights=args.random_weights, seed=args.seed, progress=clock(f"training {name}")
+    )
+
+
 def images_of(
     args: argparse.Namespace, measurement: str
 ) -> Iterator[tuple[LoadedModel, Subject, torch.Tensor]]:
@@ -91,12 +98,7 @@ def images_of(
     done = {(r.weights, r.image) for r in before if r.measurement == measurement}
     total, fresh, spent = len(args.models) * args.count, 0, 0.0
     for name in args.models:
-        loaded = load(
-            name,
-            random_weights=args.random_weights,
-            seed=args.seed,
-            progress=clock(f"training {name}"),
-        )
+        loaded = network(args, name)
         for title, image in pictures(loaded, args.images, args.count, args.seed):
             key = pixel_hash(image)
             if (loaded.weights, key) in done:
@@ -113,12 +115,7 @@ def features_of(
 ) -> Iterator[tuple[LoadedModel, Subject, Labelled, Features]]:
     """(network, subject, images, features and logits) of each network, with an estimate."""
     for name in args.models:
-        loaded = load(
-            name,
-            random_weights=args.random_weights,
-            seed=args.seed,
-            progress=clock(f"training {name}"),
-        )
+        loaded = network(args, name)
         data = labelled(
             loaded, args.images, label_file=args.labels, count=args.count, seed=args.seed
         )

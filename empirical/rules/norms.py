@@ -80,7 +80,7 @@ def normalise(engine: Engine, func: Any, x: Tangent, count: int, eps: float) -> 
         )
     field, n = engine.field, x.primal.ndim
     dims = list(range(n - count, n))
-    data, offset = full_along(x, dims)
+    data, offset = block = full_along(x, dims)
     size = 1
     for d in dims:
         size *= x.primal.shape[d]
@@ -106,16 +106,12 @@ def normalise(engine: Engine, func: Any, x: Tangent, count: int, eps: float) -> 
 
     scale = engine.once(spread)
     value = engine.once(lambda: field.reduce_(centred * scale))
-    cut = tuple(
-        slice(None) if d in dims else slice(offset[d], offset[d] + data.shape[d + 1])
-        for d in range(n)
-    )
     if isinstance(field, FloatField):
         # the Jacobian is symmetric, so the library's backward pass is the forward derivative
         kernel = partial(_layer_norm_vjp, count=count)
-        t = by_directions(engine, data, kernel, centred[cut], scale[cut])
+        t = by_directions(engine, data, kernel, crop(centred, block), crop(scale, block))
         return engine.wrap(value, t, offset, _whole_rows(x, count))
-    value_c, scale_c = value[cut], scale[cut]
+    value_c, scale_c = crop(value, block), crop(scale, block)
     t = field.reduce_(data - field.reduce_(field.reduce_(data.sum(lead, keepdim=True)) * one_over))
     along = field.reduce_(field.reduce_(t * value_c).sum(lead, keepdim=True))
     along = field.reduce_(along * one_over)
@@ -141,7 +137,7 @@ def _whole_rows(x: Tangent, count: int) -> Tensor | None:
 
 
 def _on_sphere(
-    engine: Engine, field: ModField, c: Tensor, data: Tensor, offset: Sequence[int],
+    engine: Engine, field: ModField, c: Tensor, data: Tensor, offset: tuple[int, ...],
     dims: list[int],
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """A family's layer norm with eps = 0: a rational map of centred values onto sum 0, squares n.
@@ -160,11 +156,7 @@ def _on_sphere(
     w = field.inverse(dot(c, c, dims))
     share = field.reduce_(dot(q, c, dims) * w)  # (q . c) / (c . c)
     value = field.reduce_(q - field.reduce_(2 * field.reduce_(share * c)))
-    cut = tuple(
-        slice(None) if d in dims else slice(offset[d], offset[d] + data.shape[d + 1])
-        for d in range(c.ndim)
-    )
-    c, w, share = c[cut], w[cut], share[cut]
+    c, w, share = (crop(part, (data, offset)) for part in (c, w, share))
     t = field.reduce_(data - field.reduce_(field.reduce_(data.sum(lead, keepdim=True)) * one_over))
     # d(share) = (q . t) w - 2 share (c . t) w
     moved = field.reduce_(dot(t, q, lead) - field.reduce_(2 * share * dot(t, c, lead)))
@@ -216,17 +208,17 @@ def softmax(engine: Engine, func: Any, x: Tangent, dim: int, *rest: Any, **kwarg
         p = field.reduce_(raw * field.inverse(total))
     else:
         p = engine.once(lambda: func(x.primal, dim, *rest, **kwargs))
-    data, offset = full_along(x, [dim])
+    data, offset = block = full_along(x, [dim])
     if isinstance(field, FloatField):  # symmetric, as layer norm
         t = by_directions(
             engine, data,
             lambda t, p: aten._softmax_backward_data.default(t, p, dim + 1, t.dtype),
-            crop(p, (data, offset)),
+            crop(p, block),
         )  # fmt: skip
     else:
-        weighted, _ = scaled(engine, (data, offset), p)
+        weighted, _ = scaled(engine, block, p)
         total = field.reduce_(weighted.sum(dim + 1, keepdim=True))
-        t = field.reduce_(weighted - field.reduce_(crop(p, (data, offset)) * total))
+        t = field.reduce_(weighted - field.reduce_(crop(p, block) * total))
     support = x.support
     if support is not None:
         support = support.any(dim, keepdim=True).expand(x.primal.shape)
