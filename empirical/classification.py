@@ -218,10 +218,11 @@ def check(
             f"{len(w)} classes and {len(h)} samples"
         )
     for what, tensor in (("features", h), ("head weights", w), ("head bias", b)):
-        bad = int((~torch.isfinite(tensor)).sum())
-        if bad:
+        if bool(torch.isfinite(tensor.sum())):  # then every entry is
+            continue
+        if bad := int((~torch.isfinite(tensor)).sum()):
             raise InputError(f"{bad} of {tensor.numel()} {what} are NaN or infinite")
-    if len(h) < 2 or not bool((h != h[0]).any()):
+    if len(h) < 2 or bool((h[-1] == h[0]).all()) and bool((h == h[0]).all()):
         raise InputError(f"the features of {len(h)} samples are constant: they have no components")
     if int(y.min()) < 0 or int(y.max()) >= len(w):
         raise InputError(
