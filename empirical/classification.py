@@ -222,7 +222,7 @@ def check(
             continue
         if bad := int((~torch.isfinite(tensor)).sum()):
             raise InputError(f"{bad} of {tensor.numel()} {what} are NaN or infinite")
-    if len(h) < 2 or bool((h[-1] == h[0]).all()) and bool((h == h[0]).all()):
+    if len(h) < 2 or (bool((h[-1] == h[0]).all()) and bool((h == h[0]).all())):
         raise InputError(f"the features of {len(h)} samples are constant: they have no components")
     if int(y.min()) < 0 or int(y.max()) >= len(w):
         raise InputError(
