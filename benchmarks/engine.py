@@ -12,6 +12,7 @@ Random weights (seed 0), 16x16 patch in the image, every default tap, spectra in
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import subprocess
@@ -199,19 +200,26 @@ def judge(line: dict[str, Any], wanted: dict[str, float]) -> list[str]:
     return missed
 
 
-def main(arguments: list[str]) -> int:
+def main() -> int:
     """Print one JSON line a network; 1 when a ratio is missed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=", ".join(NETWORKS))
+    parser.add_argument("--short", action="store_true", help="a small network, for CI")
+    parser.add_argument("--memory", nargs="+", metavar="NETWORK FIELD [GB]", help="peak memory")
+    args = parser.parse_args()
+    if unknown := set(args.networks) - set(NETWORKS):
+        parser.error(f"no targets for {', '.join(unknown)}; there are {', '.join(NETWORKS)}")
     status = 0
-    if arguments[:1] == ["--memory"]:
-        print(json.dumps(memory(*arguments[1:])))
+    if args.memory:
+        print(json.dumps(memory(*args.memory)))
         return 0
-    if arguments == ["--short"]:
+    if args.short:
         line = measure("resnet18", ("float32", "float64", "exact"), 64, 8)
         missed = judge(line, SHORT)
         print(json.dumps(line))
         print("\n".join(missed))
         return 1 if missed else 0
-    for name in arguments or NETWORKS:
+    for name in args.networks or NETWORKS:
         fields, wanted = NETWORKS[name]
         line = measure(name, fields)
         if name in MEMORY:
@@ -227,4 +235,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

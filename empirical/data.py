@@ -133,7 +133,7 @@ def read_all(
 
 
 def pictures(
-    loaded: LoadedModel, source: str | Path | None, count: int, seed: int = 0, *,
+    loaded: LoadedModel, source: str | Path | None, count: int | None = None, seed: int = 0, *,
     root: str | Path | None = None,
 ) -> list[tuple[str, Tensor]]:  # fmt: skip
     """(name, preprocessed image) of images without labels: a folder, digits, or photographs.
@@ -143,12 +143,13 @@ def pictures(
         source: a folder (class folders or flat), an image file, the name of an embedded
             photograph, a ``timm.data.create_dataset`` name; None for the digits or the
             embedded photographs.
-        count: how many; of a folder, a seeded choice spread over its class folders.
+        count: how many, all by default; of a folder, a seeded choice spread over its class
+            folders.
         seed: of the choice.
         root: folder of a timm data set.
 
     Raises:
-        InputError: there are fewer than ``count``.
+        InputError: there are fewer than ``count``, or none.
     """
     if source is not None and str(source) in EMBEDDED:
         return [(p.name, preprocess(p, loaded)) for p in embedded(str(source)).values()]
@@ -159,7 +160,8 @@ def pictures(
         from empirical.datasets import open_dataset
 
         found = open_dataset(loaded, str(source), root, count, seed, None, classify=False)
-        return [(f"{source} {i}", found.images[i : i + 1][0].double()) for i in range(count)]
+        return [(f"{source} {i}", found.images[i : i + 1][0].double())
+                for i in range(len(found.images))]  # fmt: skip
     if source is not None:
         folder = Path(source)
         if not folder.is_dir():
@@ -168,7 +170,9 @@ def pictures(
                 f"{', '.join(EMBEDDED)}"
             )
         files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-        if len(files) < count:
+        if not files:
+            raise InputError(f"no images in {folder}; looked for {', '.join(SUFFIXES)}")
+        if len(files) < (count or 0):
             raise InputError(f"{count} images are asked for, {folder} has {len(files)}")
         classes = np.unique([str(p.parent) for p in files], return_inverse=True)[1]
         chosen = [files[i] for i in stratified(classes, count, seed, cover=False)]
@@ -177,11 +181,11 @@ def pictures(
         from empirical.digits import digits_data
 
         test = digits_data().test_x
-        if count > len(test):
+        if (count or 0) > len(test):
             raise InputError(f"{count} images are asked for, there are {len(test)} digits")
-        return [(f"digit {i}", test[i].double()) for i in range(count)]
+        return [(f"digit {i}", x.double()) for i, x in enumerate(test[:count])]
     photographs = list(embedded().values())
-    if count > len(photographs):
+    if (count or 0) > len(photographs):
         raise InputError(
             f"{count} images are asked for, {len(photographs)} photographs are embedded; "
             "give a folder with --images"

@@ -94,21 +94,6 @@ def load_image(path: str | Path) -> Photograph:
     return Photograph(path.name, image, pixel_hash(np.asarray(image)))
 
 
-def load_folder(folder: str | Path) -> tuple[Photograph, ...]:
-    """Every image file of a folder, by name.
-
-    Raises:
-        InputError: there is no such folder, no image in it, or one of them cannot be read.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"no folder of images at {folder}")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise InputError(f"no images in {folder}; looked for {', '.join(SUFFIXES)}")
-    return tuple(load_image(path) for path in paths)
-
-
 def _from_wide(pixels: np.ndarray, path: Path) -> Image.Image:
     """A grey image with wide or float pixels, scaled to 8 bits."""
     from PIL import Image

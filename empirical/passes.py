@@ -86,7 +86,8 @@ class Run:
             took = time.perf_counter() - started
             extra = {
                 "error": spec.error, "sigma_1": float(spec.values[0]) if len(spec.values) else 0.0,
-                "error_is": "an estimate: random-walk growth of rounding, not a bound",
+                "error_is": "an estimate, not a bound: random-walk growth of rounding, at "
+                "the kinks that this precision finds",
                 "weights_as": f"stored weights converted to {_name(dtype)}",
             }  # fmt: skip
             for eps in self.eps:

@@ -39,7 +39,12 @@ UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "G
 @click.option("--taps", metavar="PATH,...", help="Module paths; stem, blocks, pooled, logits.")
 @click.option("--eps", metavar="E,...", default="1e-3,1.1920929e-07", show_default=True)
 @click.option("--primes", type=click.IntRange(1, 16), default=3, show_default=True)
-@click.option("--images", metavar="NAME|FILE|DIR", help="Embedded photograph, file or folder.")
+@click.option(
+    "--images", metavar="NAME|FILE|DIR|DATASET",
+    help="Embedded photograph, file, folder or timm data set; one embedded image by default.",
+)  # fmt: skip
+@click.option("--data-root", metavar="DIR", help="Folder of a timm data set.")
+@click.option("--count", type=click.IntRange(1), help="Seeded choice of so many; all by default.")
 @click.option("--checkpoint", type=click.Path(dir_okay=False), help="Local weights.")
 @click.option("--random-weights", is_flag=True, help="Untrained weights drawn with --seed.")
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -58,6 +63,8 @@ def command(
     eps: str,
     primes: int,
     images: str | None,
+    data_root: str | None,
+    count: int | None,
     checkpoint: str | None,
     random_weights: bool,
     seed: int,
@@ -69,6 +76,7 @@ def command(
     """Rank of the Jacobian of MODEL along the pixels of a patch, at every tap."""
     import contextlib
 
+    from empirical.data import pictures
     from empirical.images import pixel_hash
     from empirical.jacobian import jacobian_profile
     from empirical.runs import Run
@@ -97,7 +105,8 @@ def command(
     line += f" --at {at or 'centre'} --taps {taps or 'default'} --eps {eps} --primes {primes}"
     with contextlib.ExitStack() as stack:
         run: Run | None = stack.enter_context(Run.open(out, line, seed)) if out else None
-        for name, tensor in _pictures(images, loaded, seed):
+        asked = count if images else count or 1
+        for name, tensor in pictures(loaded, images, asked, seed, root=data_root):
             image = pixel_hash(tensor)
             if run is not None and _done(run, image):
                 continue
@@ -169,28 +178,6 @@ def _labelled(profile: Profile, image: str) -> Profile:
 
 def _done(run: Run, image: str) -> bool:
     return (run.path / "spectra" / f"{image}.done").exists()
-
-
-def _pictures(images: str | None, loaded: LoadedModel, seed: int) -> list[tuple[str, Tensor]]:
-    """(name, preprocessed image) of each image asked for; one embedded photograph by default."""
-    from pathlib import Path
-
-    from empirical.images import EMBEDDED, embedded, load_folder, load_image, preprocess
-
-    if images is None:
-        images = "coffee"
-    if images in EMBEDDED:
-        found = tuple(embedded(images).values())
-    elif Path(images).is_dir():
-        found = load_folder(images)
-    elif Path(images).is_file():
-        found = (load_image(images),)
-    else:
-        raise InputError(
-            f"--images {images!r} is no folder, no file and none of the embedded photographs: "
-            f"{', '.join(EMBEDDED)}"
-        )
-    return [(photograph.name, preprocess(photograph, loaded)) for photograph in found]
 
 
 def _progress(title: str) -> Any:

@@ -243,10 +243,19 @@ def test_pictures_spread_over_class_folders(tmp_path: Path, digits: LoadedModel)
     assert name == "0.png"
     (name, _), = pictures(digits, "coffee", 1)  # fmt: skip
     assert name == "coffee"
+    assert len(pictures(digits, place)) == 15
+    flat = [name for name, _ in pictures(digits, place / "7")]
+    assert flat == ["0.png", "1.png", "2.png"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no images in"):
+        pictures(digits, tmp_path / "empty")
     with pytest.raises(InputError, match=r"16 images are asked for, .* has 15"):
         pictures(digits, place, 16)
     with pytest.raises(InputError, match="the embedded photographs are coffee"):
         pictures(digits, tmp_path / "absent", 1)
+    (tmp_path / "empty" / "cut.png").write_bytes(b"not an image")
+    with pytest.raises(InputError, match=r"cut\.png"):
+        pictures(digits, tmp_path / "empty")
     with pytest.raises(InputError, match="541 images are asked for, there are 540 digits"):
         pictures(digits, None, 541)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from empirical.images import EMBEDDED, embedded, load_folder, load_image, pixel_hash, preprocess
+from empirical.images import EMBEDDED, embedded, load_image, pixel_hash, preprocess
 from empirical.models import load
 from theory.errors import InputError
 
@@ -38,8 +38,6 @@ def test_damaged_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
     for name in ("cut.png", "junk.jpg", "absent.png"):
         with pytest.raises(InputError, match=name.replace(".", r"\.")):
             load_image(tmp_path / name)
-    with pytest.raises(InputError, match=r"cut\.png"):
-        load_folder(tmp_path)
     assert load_image(whole).image.size == (40, 40)
 
 
@@ -49,16 +47,6 @@ def test_pixels_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     Image.fromarray(pixels).save(tmp_path / "nan.tiff")
     with pytest.raises(InputError, match=r"nan\.tiff has 1 pixels"):
         load_image(tmp_path / "nan.tiff")
-
-
-def test_folders(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no folder"):
-        load_folder(tmp_path / "absent")
-    with pytest.raises(InputError, match="no images"):
-        load_folder(tmp_path)
-    for name in ("b.png", "a.png"):
-        Image.new("RGB", (4, 4)).save(tmp_path / name)
-    assert [p.name for p in load_folder(tmp_path)] == ["a.png", "b.png"]
 
 
 def test_preprocessing_of_a_grey_network() -> None:

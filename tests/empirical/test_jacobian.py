@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from empirical.digits import build
@@ -254,6 +255,23 @@ def test_command(capsys, tmp_path):
         main(["measure", "jacobian", "digits-vit", "--random-weights", "--field", "exact",
               "--patch", "4"])  # fmt: skip
     assert stop.value.code == 3
+
+
+def test_command_measures_every_image_of_a_folder_or_so_many(tmp_path, capsys):
+    for k, name in enumerate(("b.png", "a.png", "c.png")):
+        Image.fromarray(np.full((8, 8), 80 * k + 20, np.uint8)).save(tmp_path / name)
+    call = ["measure", "jacobian", "digits-resmlp", "--random-weights", "--taps", "stem", "--json"]
+    for more, names in (
+        (["--images", str(tmp_path)], ["a.png", "b.png", "c.png"]),
+        (["--images", str(tmp_path), "--count", "2"], None),
+        ([], ["digit 0"]),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main([*call, *more])
+        assert stop.value.code == 0
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        seen = list(dict.fromkeys(line["extra"]["image_name"] for line in lines))
+        assert len(seen) == 2 if names is None else seen == names
 
 
 def test_the_patch_is_all_of_an_image_that_is_smaller_than_the_papers(capsys):
