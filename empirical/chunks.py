@@ -50,10 +50,12 @@ class Costs:
     Attributes:
         inside: peak bytes a direction of the tangents that live only inside a module, by its path.
         between: peak bytes a direction of what lives outside, inputs and outputs included.
+        matrices: bytes of the tokens' matrices that wait for later chunks (``empirical.deferred``).
     """
 
     inside: dict[str, int] = field(default_factory=dict)
     between: int = 0
+    matrices: int = 0
 
     def chunks(self, directions: int, device: torch.device) -> dict[str, int]:
         """How many directions each module takes at a time."""
@@ -71,7 +73,7 @@ class Costs:
             (min(directions, workers * chunks[name]) * each for name, each in self.inside.items()),
             default=0,
         )
-        return directions * self.between + inside
+        return directions * self.between + inside + self.matrices
 
 
 @contextmanager

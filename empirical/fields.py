@@ -49,9 +49,9 @@ class FloatField:
         """Canonical representative; in place where the field needs any work."""
         return value
 
-    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
-        """The product ``a @ b`` of 2-d or batched 3-d tensors."""
-        return a @ b
+    def matmul(self, a: Tensor, b: Tensor, onto: Tensor | None = None) -> Tensor:
+        """The product ``a @ b`` of 2-d or batched 3-d tensors, or ``onto + a @ b`` of batches in place."""
+        return a @ b if onto is None else onto.baddbmm_(a, b)
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,10 @@ class ModField:
         quotient = (value * (1.0 / self.prime)).round_()
         return value.sub_(quotient, alpha=self.prime)
 
-    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
+    def matmul(self, a: Tensor, b: Tensor, onto: Tensor | None = None) -> Tensor:
         """``a @ b`` mod p; the inner sum is split so that every partial sum is exact."""
+        if onto is not None:
+            return self.reduce_(onto.add_(self.matmul(a, b)))
         inner = a.shape[-1]
         if inner <= LONGEST_SUM:
             return self.reduce_(a @ b)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from empirical import exact_pass
 from empirical.blocks import Columns, Plan, fixed_bytes, plan_blocks, trim
 from empirical.chunks import Costs
+from empirical.deferred import LARGEST
 from empirical.directions import Request, directions
 from empirical.fields import FloatField
 from empirical.finite import Sketch
@@ -195,7 +196,11 @@ class Run:
         dtype = engine.field.dtype
         if dtype not in self.costs:  # one probe serves every prime and draw
             costs = self.costs[dtype] = Costs(between=1)
-            self.push(Engine(FloatField(dtype)), range(1), lambda tap, x: None, costs=costs)
+            rehearsal = Engine(
+                FloatField(dtype), directions=self.request.directions, rehearsal=True
+            )
+            self.push(rehearsal, range(1), lambda tap, x: None, costs=costs)
+            costs.matrices = min(rehearsal.matrices, LARGEST)
         return plan_blocks(
             self.request.directions, self.memory, self.costs[dtype], fixed_bytes(self.device),
             self.device,

@@ -49,6 +49,7 @@ def push(
     """
     import empirical.rules  # noqa: F401  (fills the table)
 
+    engine.directions = max(engine.directions, data.shape[0])
     support = None
     if engine.structural:
         support = torch.zeros(primal.shape, dtype=torch.bool, device=primal.device)

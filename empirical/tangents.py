@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from empirical.deferred import Deferred
 from empirical.fields import Field, FloatField, ModField
 from empirical.pattern import Choice
 from theory.errors import UnsupportedError
@@ -112,6 +113,9 @@ class Engine:
         memo: what the first chunk of a module computed once for all of them; None outside chunks.
         replaying: the next place of ``memo`` to read, None while it is being filled.
         thread: the one thread of a later chunk, None for the engine itself.
+        directions: how many the pass has in all its chunks.
+        rehearsal: only the costs of the pass are wanted, its values are not.
+        matrices: bytes of the products put off that were carried out as matrices of their tokens.
     """
 
     field: Field
@@ -129,6 +133,9 @@ class Engine:
     memo: list[Any] | None = None
     replaying: int | None = None
     thread: int | None = None
+    directions: int = 0
+    rehearsal: bool = False
+    matrices: int = 0
 
     def once(self, compute: Callable[[], T]) -> T:
         """A value that does not depend on the directions: later chunks take the first one's."""
@@ -188,7 +195,7 @@ class Engine:
     def wrap(
         self,
         primal: Tensor,
-        data: Tensor | None,
+        data: Tensor | Deferred | None,
         offset: Sequence[int] | None = None,
         support: Tensor | None = None,
     ) -> Tangent:
@@ -233,12 +240,13 @@ class Tangent(Tensor):
     """A primal, and K tangents that are zero outside a box.
 
     ``data_`` is [K, *window]; ``offset`` places the window in the primal's shape; ``support`` marks
-    the units whose tangents can be non-zero, where the engine propagates structure.
+    the units whose tangents can be non-zero, where the engine propagates structure. ``held`` is the
+    data, or a product that is carried out when ``data_`` is asked for (``empirical.deferred``).
     """
 
     engine: Engine
     primal: Tensor
-    data_: Tensor
+    held: Tensor | Deferred
     offset: tuple[int, ...]
     support: Tensor | None
     group: list[weakref.ref[Tangent]]
@@ -249,7 +257,7 @@ class Tangent(Tensor):
         cls,
         engine: Engine,
         primal: Tensor,
-        data: Tensor | None,
+        data: Tensor | Deferred | None,
         offset: Sequence[int] | None,
         support: Tensor | None,
     ) -> Tangent:
@@ -268,7 +276,7 @@ class Tangent(Tensor):
         self,
         engine: Engine,
         primal: Tensor,
-        data: Tensor | None,
+        data: Tensor | Deferred | None,
         offset: Sequence[int] | None,
         support: Tensor | None,
     ) -> None:
@@ -278,12 +286,21 @@ class Tangent(Tensor):
         self._set(primal, data, offset, support)
 
     def _set(
-        self, primal: Tensor, data: Tensor, offset: Sequence[int] | None, support: Tensor | None
-    ) -> None:
-        self.primal, self.data_, self.support = primal, data, support
+        self, primal: Tensor, data: Tensor | Deferred, offset: Sequence[int] | None,
+        support: Tensor | None,
+    ) -> None:  # fmt: skip
+        self.primal, self.held, self.support = primal, data, support
         self.offset = tuple(offset) if offset is not None else (0,) * primal.ndim
         assert data.ndim == primal.ndim + 1, (data.shape, primal.shape)
-        self.live = self.engine.track(data)
+        self.live = self.engine.track(data if isinstance(data, Tensor) else data.rows)
+
+    @property
+    def data_(self) -> Tensor:
+        """The tangents, [K, *window]."""
+        if isinstance(self.held, Deferred):
+            self.held = self.held.carried_out()
+            self.live = self.engine.track(self.held)
+        return self.held
 
     def check_views(self, func: Any) -> None:
         """Refuse an in-place operation that live views would have to see.
@@ -306,17 +323,17 @@ class Tangent(Tensor):
         self.check_views(func)
         if tuple(out.shape) != tuple(self.shape):
             raise self.engine.refuse(func, "an in-place operation changed the shape")
-        self._set(out.primal, out.data_, out.offset, out.support)
+        self._set(out.primal, out.held, out.offset, out.support)
 
     @property
     def directions(self) -> int:
         """K, the number of tangents."""
-        return self.data_.shape[0]
+        return self.held.shape[0]
 
     @property
     def window(self) -> tuple[int, ...]:
         """Sizes of the box outside which the tangents are zero."""
-        return tuple(self.data_.shape[1:])
+        return tuple(self.held.shape[1:])
 
     @property
     def is_full(self) -> bool:

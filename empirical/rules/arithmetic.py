@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from empirical.fields import FloatField
-from empirical.rules.boxes import broadcast, ones_support, scaled, unite
+from empirical.rules.boxes import broadcast, entries, ones_support, scaled, unite
 from empirical.rules.views import constant_primal
 from empirical.tangents import Engine, Tangent, rule
 
@@ -57,7 +57,7 @@ def add(engine: Engine, func: Any, a: Any, b: Any, alpha: Any = 1) -> Tangent:
     else:
         data, offset = broadcast(b, shape)
         if factor != 1:
-            data = engine.field.reduce_(data * factor)
+            data = engine.field.reduce_(entries(data) * factor)
     return engine.wrap(primal, data, offset, ones_support(_grown(a, shape), _grown(b, shape)))
 
 

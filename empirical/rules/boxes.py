@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from empirical.deferred import Deferred
 from empirical.tangents import Engine, Tangent, zeros_like_layout
 
-Block = tuple[Tensor, tuple[int, ...]]
+#: data and offset of a box; products put off are handed on by what knows them
+Block = tuple[Any, tuple[int, ...]]
 #: bytes of what an operation reads at a time: as large as the last-level cache can bear
 WORKSPACE = 24 << 20
 
@@ -29,13 +31,15 @@ def crop(constant: Tensor, block: Block) -> Tensor:
 
 def broadcast(x: Tangent, shape: Sequence[int]) -> Block:
     """The block of ``x`` as a block of a tensor of the broadcast ``shape``."""
+    if tuple(x.primal.shape) == tuple(shape):
+        return x.held, x.offset
     extra = len(shape) - x.primal.ndim
     data = x.data_
     if extra:
         data = data.reshape(data.shape[0], *(1,) * extra, *data.shape[1:])
     offset = (0,) * extra + x.offset
     own = (1,) * extra + tuple(x.primal.shape)
-    if tuple(own) == tuple(shape):
+    if own == tuple(shape):
         return data, offset
     sizes = [
         shape[d] if own[d] == 1 and shape[d] != 1 and data.shape[d + 1] else data.shape[d + 1]
@@ -48,12 +52,16 @@ def scaled(engine: Engine, block: Block, constant: Any) -> Block:
     """The block times a field constant (a number, or a tensor of the whole shape)."""
     data, offset = block
     factor = crop(constant, block) if isinstance(constant, Tensor) else constant
+    if isinstance(data, Deferred):
+        if isinstance(factor, Tensor):
+            return data.times(factor), offset
+        data = data.carried_out()
     return engine.field.reduce_(data * factor), offset
 
 
 def unite(engine: Engine, first: Block, second: Block, alpha: Any = 1) -> Block:
     """``first + alpha * second`` on the smallest box that holds both."""
-    (a, oa), (b, ob) = first, second
+    (a, oa), (b, ob) = ((entries(data), offset) for data, offset in (first, second))
     if a.shape == b.shape and oa == ob:
         return engine.field.reduce_(torch.add(a, b, alpha=alpha)), oa
     if a.numel() == 0 or b.numel() == 0:
@@ -69,6 +77,11 @@ def unite(engine: Engine, first: Block, second: Block, alpha: Any = 1) -> Block:
         out[inside(a, oa, low)] = a
     out[inside(b, ob, low)].add_(b, alpha=alpha)
     return engine.field.reduce_(out), low
+
+
+def entries(data: Tensor | Deferred) -> Tensor:
+    """The data of a block, a product that was put off carried out."""
+    return data.carried_out() if isinstance(data, Deferred) else data
 
 
 def inside(data: Tensor, offset: Sequence[int], corner: Sequence[int]) -> tuple[slice, ...]:
@@ -93,19 +106,25 @@ def full_along(x: Tangent, dims: Sequence[int]) -> Block:
 
 
 def by_directions(
-    engine: Engine, data: Tensor, kernel: Callable[..., Tensor], *constants: Tensor
+    engine: Engine, along: Sequence[Tensor], kernel: Callable[..., Tensor], *constants: Tensor
 ) -> Tensor:
-    """``kernel(data, *constants)`` for a kernel whose constants must be repeated for each direction.
+    """``kernel(*along, *constants)`` for a kernel whose constants must be repeated for each direction.
 
     They are repeated once for all chunks, and a few directions at a time where there are no chunks.
     """
+    data, *more = along
     k = data.shape[0]
     step = max(1, min(k, WORKSPACE // max(1, data[:1].nbytes)))
     wide = engine.once(lambda: [c.expand(step, *c.shape).contiguous() for c in constants])
-    if k <= (step := wide[0].shape[0]):
-        return kernel(data.contiguous(), *(w[:k] for w in wide))
-    parts = (data[a : a + step].contiguous() for a in range(0, k, step))
-    return torch.cat([kernel(t, *(w[: t.shape[0]] for w in wide)) for t in parts])
+    step = wide[0].shape[0]
+    parts = [
+        kernel(
+            data[a : a + step].contiguous(), *(w[: min(step, k - a)] for w in wide),
+            *(m[a : a + step] for m in more),
+        )
+        for a in range(0, k, step)
+    ]  # fmt: skip
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def ones_support(*tensors: Tensor | None) -> Tensor | None:

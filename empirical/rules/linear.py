@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from empirical.deferred import Deferred, narrowed, worth_waiting
 from empirical.rules.arithmetic import add
 from empirical.rules.boxes import Block, by_directions, scaled, unite
 from empirical.rules.views import constant_primal
@@ -28,16 +29,17 @@ def matmul(engine: Engine, func: Any, a: Tensor, b: Tensor) -> Tangent:
             "linear; use --field family or float64",
         )
     product = flat if func is aten.mm.default else batched
-    blocks: list[Block] = []
-    if isinstance(a, Tangent):
-        blocks.append(
-            product(engine, a, pb if isinstance(b, Tangent) else _constant(engine, b), True)
-        )
-    if isinstance(b, Tangent):
-        blocks.append(
-            product(engine, b, pa if isinstance(a, Tangent) else _constant(engine, a), False)
-        )
-    data, offset = blocks[0] if len(blocks) == 1 else unite(engine, *blocks)
+    if not isinstance(a, Tangent):
+        assert isinstance(b, Tangent)
+        data, offset = product(engine, b, _constant(engine, a), False)
+    elif not isinstance(b, Tangent):
+        data, offset = product(engine, a, _constant(engine, b), True)
+    else:
+        first = product(engine, a, pb, True)
+        if product is batched and first[0].shape[1:] == primal.shape and b.is_full:
+            data, offset = batched(engine, b, pa, False, first[0])
+        else:
+            data, offset = unite(engine, first, product(engine, b, pa, False))
     return engine.wrap(primal, data, offset, _support(a, b))
 
 
@@ -50,24 +52,37 @@ def flat(engine: Engine, x: Tangent, other: Tensor, left: bool) -> Block:
     (o0, o1), (n0, n1), k = x.offset, x.window, x.directions
     if left:
         kept = other[o1 : o1 + n1]
-        out = engine.field.matmul(x.data_.reshape(k * n0, n1), kept)
-        return out.reshape(k, n0, -1), (o0, 0)
+        if isinstance(x.held, Deferred):
+            out = narrowed(engine, x.held, kept)
+            if out is not None:
+                return out, (o0, 0)
+        product = Deferred(engine.field, x.data_, kept)
+        wait = worth_waiting(engine, *kept.shape)
+        return product if wait else product.carried_out(), (o0, 0)
     side_by_side = x.data_.permute(1, 0, 2).reshape(n0, k * n1)
     out = engine.field.matmul(other[:, o0 : o0 + n0], side_by_side)
     return out.reshape(-1, k, n1).permute(1, 0, 2), (0, o1)
 
 
-def batched(engine: Engine, x: Tangent, other: Tensor, left: bool) -> Block:
-    """The same for batches of matrices: directions join the batch, the constant is repeated."""
+def batched(
+    engine: Engine, x: Tangent, other: Tensor, left: bool, onto: Tensor | None = None
+) -> Block:
+    """The same for batches of matrices: directions join the batch, the constant is repeated.
+
+    With ``onto``, the other term of a product rule, the sum of both is formed in it.
+    """
     (o, o0, o1), (n, n0, n1) = x.offset, x.window
     other = other[o : o + n]
     other = other[:, o1 : o1 + n1] if left else other[:, :, o0 : o0 + n0]
 
-    def product(t: Tensor, wide: Tensor) -> Tensor:
+    def product(t: Tensor, wide: Tensor, *sums: Tensor) -> Tensor:
         pair = (t.flatten(0, 1), wide.flatten(0, 1))
-        return engine.field.matmul(*(pair if left else pair[::-1])).unflatten(0, t.shape[:2])  # type: ignore[no-untyped-call,no-any-return]
+        flat_sums = (s.flatten(0, 1) for s in sums)
+        out = engine.field.matmul(*(pair if left else pair[::-1]), *flat_sums)
+        return out.unflatten(0, t.shape[:2])  # type: ignore[no-untyped-call,no-any-return]
 
-    return by_directions(engine, x.data_, product, other), (o, o0, 0) if left else (o, 0, o1)
+    along = (x.data_,) if onto is None else (x.data_, onto)
+    return by_directions(engine, along, product, other), (o, o0, 0) if left else (o, 0, o1)
 
 
 def _support(a: Tensor, b: Tensor) -> Tensor | None:

@@ -109,7 +109,7 @@ def normalise(engine: Engine, func: Any, x: Tangent, count: int, eps: float) -> 
     if isinstance(field, FloatField):
         # the Jacobian is symmetric, so the library's backward pass is the forward derivative
         kernel = partial(_layer_norm_vjp, count=count)
-        t = by_directions(engine, data, kernel, crop(centred, block), crop(scale, block))
+        t = by_directions(engine, (data,), kernel, crop(centred, block), crop(scale, block))
         return engine.wrap(value, t, offset, _whole_rows(x, count))
     value_c, scale_c = crop(value, block), crop(scale, block)
     t = field.reduce_(data - field.reduce_(field.reduce_(data.sum(lead, keepdim=True)) * one_over))
@@ -211,7 +211,7 @@ def softmax(engine: Engine, func: Any, x: Tangent, dim: int, *rest: Any, **kwarg
     data, offset = block = full_along(x, [dim])
     if isinstance(field, FloatField):  # symmetric, as layer norm
         t = by_directions(
-            engine, data,
+            engine, (data,),
             lambda t, p: aten._softmax_backward_data.default(t, p, dim + 1, t.dtype),
             crop(p, block),
         )  # fmt: skip

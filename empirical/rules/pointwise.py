@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from empirical.deferred import Deferred
 from empirical.fields import ModField
 from empirical.pattern import Choice
 from empirical.rules.arithmetic import recorded
-from empirical.rules.boxes import scaled
+from empirical.rules.boxes import crop, scaled
 from empirical.tangents import Engine, Tangent, rule
 
 aten = torch.ops.aten
@@ -68,7 +69,7 @@ for _operation in SLOPES:
             )
         value = engine.once(lambda: func(x.primal, *args, **kwargs))
         slope = engine.once(lambda: SLOPES[func](x.primal, value, *args, **kwargs))
-        data, offset = scaled(engine, (x.data_, x.offset), slope)
+        data, offset = scaled(engine, (x.held, x.offset), slope)
         return engine.wrap(value, data, offset, x.support)
 
 
@@ -78,7 +79,7 @@ def random_function(engine: Engine, func: Any, x: Tangent) -> Tangent:
     assert isinstance(field, ModField)
     value = engine.once(lambda: field.function(f"{func} value", x.primal, engine.seed))
     slope = engine.once(lambda: field.function(f"{func} slope", x.primal, engine.seed))
-    data, offset = scaled(engine, (x.data_, x.offset), slope)
+    data, offset = scaled(engine, (x.held, x.offset), slope)
     return engine.wrap(value, data, offset, x.support)
 
 
@@ -96,7 +97,7 @@ def root(engine: Engine, func: Any, x: Tangent) -> Tangent:
     if func is aten.rsqrt.default:
         value, sign = field.inverse(value), -sign
     slope = field.reduce_(field.reduce_(value * sign) * field.inverse(x.primal))
-    data, offset = scaled(engine, (x.data_, x.offset), slope)
+    data, offset = scaled(engine, (x.held, x.offset), slope)
     return engine.wrap(value, data, offset, x.support)
 
 
@@ -141,12 +142,12 @@ def piecewise(
         )
         support = support & (slopes != 0)
     if engine.once(lambda: bool(((slopes == 0) | (slopes == 1)).all())):
-        from empirical.rules.boxes import crop
-
-        block = (x.data_, x.offset)
-        return engine.wrap(value, x.data_ * crop(slopes, block), x.offset, support)
+        factor = crop(slopes, (x.held, x.offset))
+        if isinstance(x.held, Deferred):
+            return engine.wrap(value, x.held.times(factor), x.offset, support)
+        return engine.wrap(value, x.data_ * factor, x.offset, support)
     factor = engine.once(lambda: engine.constant(slopes) if residues is None else residues(slopes))
-    data, offset = scaled(engine, (x.data_, x.offset), factor)
+    data, offset = scaled(engine, (x.held, x.offset), factor)
     return engine.wrap(value, data, offset, support)
 
 
@@ -251,7 +252,7 @@ def power(engine: Engine, func: Any, x: Tangent, exponent: float) -> Any:
     if engine.exact:
         raise engine.refuse(func, "a power is not piecewise linear; use --field family")
     slope = exponent * x.primal ** (exponent - 1)
-    data, offset = scaled(engine, (x.data_, x.offset), slope)
+    data, offset = scaled(engine, (x.held, x.offset), slope)
     return engine.wrap(func(x.primal, exponent), data, offset, x.support)
 
 
@@ -263,7 +264,7 @@ def reciprocal(engine: Engine, func: Any, x: Tangent) -> Tangent:
         raise engine.refuse(func, "a reciprocal is not piecewise linear; use --field family")
     value = field.inverse(x.primal) if isinstance(field, ModField) else 1 / x.primal
     slope = field.reduce_(-value * value)
-    data, offset = scaled(engine, (x.data_, x.offset), slope)
+    data, offset = scaled(engine, (x.held, x.offset), slope)
     return engine.wrap(value, data, offset, x.support)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
+from empirical.deferred import Deferred
 from empirical.rules.boxes import Block, inside
 from empirical.tangents import zeros_like_layout
 
@@ -22,6 +23,11 @@ Span = tuple[int, int]
 def reshaped(block: Block, old: Sequence[int], new: Sequence[int]) -> Block:
     """The block of a tensor of shape ``old`` as a block of the same tensor reshaped to ``new``."""
     data, offset = block
+    if isinstance(data, Deferred):
+        waiting = _waiting(data, offset, old, new)
+        if waiting is not None:
+            return waiting
+        data = data.carried_out()
     k = data.shape[0]
     if list(data.shape[1:]) == list(old):
         return data.reshape(k, *new), (0,) * len(new)
@@ -42,6 +48,19 @@ def reshaped(block: Block, old: Sequence[int], new: Sequence[int]) -> Block:
     data = widened(data, spans, wide)
     data = widened(data.reshape(k, *(n for _, n in runs)), runs, filled)
     return data.reshape(k, *(n for _, n in places)), tuple(o for o, _ in places)
+
+
+def _waiting(
+    data: Deferred, offset: Sequence[int], old: Sequence[int], new: Sequence[int]
+) -> Block | None:
+    """A product put off stays so where its last dimension does and the box of the others fits."""
+    if not new or old[-1] != new[-1] or data.shape[-1] != old[-1]:
+        return None
+    place = data.rows[:1, ..., :1]  # only its box is looked at
+    shaped, corner = reshaped((place, (*offset[:-1], 0)), [*old[:-1], 1], [*new[:-1], 1])
+    if shaped.numel() != place.numel():
+        return None
+    return data.with_lead(shaped.shape[1:-1]), corner
 
 
 def groups(old: Sequence[int], new: Sequence[int]) -> Iterator[tuple[slice, slice]]:

@@ -32,8 +32,8 @@ def view(engine: Engine, func: Any, x: Tangent, shape: Sequence[int]) -> Tangent
     primal = x.primal.reshape(shape)
     support = x.support.reshape(shape) if x.support is not None else None
     if x.primal.shape == primal.shape:
-        return engine.wrap(primal, x.data_, x.offset, support)
-    data, offset = reshaped((x.data_, x.offset), x.primal.shape, primal.shape)
+        return engine.wrap(primal, x.held, x.offset, support)
+    data, offset = reshaped((x.held, x.offset), x.primal.shape, primal.shape)
     return engine.wrap(primal, data, offset, support)
 
 

@@ -1,0 +1,126 @@
+"""Products put off, so that the two layers of a perceptron become one small matrix for each token.
+
+A perceptron widens a token from i to h channels, scales each, and narrows it to o. Its Jacobian at a
+token is ``W1 diag(s) W2``: where more directions pass than the token has channels, forming it (2 i h o
+FLOPs) and applying it (2 i o a direction) costs less than both layers (2 h (i + o) a direction), and
+the wide tangents are never stored. So a widening product waits until something asks for its entries.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from empirical.fields import Field
+
+if TYPE_CHECKING:
+    from empirical.tangents import Engine
+
+#: bytes of all matrices that wait for the later chunks of a module
+LARGEST = 256 << 20
+#: bytes of scaled weights formed at a time
+WORKSPACE = 24 << 20
+#: what a product of small matrices costs beside a large one of as many FLOPs
+SMALL = 1.5
+
+
+@dataclass(frozen=True, eq=False)
+class Deferred:
+    """The block ``(rows @ weight) * slope``, not carried out.
+
+    Attributes:
+        field: of the entries.
+        rows: [K, *lead, i].
+        weight: [i, h].
+        slope: broadcasts to [*lead, h]; None for ones.
+    """
+
+    field: Field
+    rows: Tensor
+    weight: Tensor
+    slope: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[K, *lead, h]."""
+        return (*self.rows.shape[:-1], self.weight.shape[1])
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions, the directions' included."""
+        return self.rows.ndim
+
+    def times(self, factor: Tensor) -> Deferred:
+        """The block times a tensor that broadcasts to [*lead, h]."""
+        slope = factor if self.slope is None else self.field.reduce_(self.slope * factor)
+        return dataclasses.replace(self, slope=slope)
+
+    def with_lead(self, lead: Sequence[int]) -> Deferred:
+        """The block with its leading dimensions reshaped."""
+        slope = self.slope
+        if slope is not None:
+            slope = slope.expand(self.shape[1:]).reshape(*lead, self.shape[-1])
+        rows = self.rows.reshape(self.rows.shape[0], *lead, self.rows.shape[-1])
+        return dataclasses.replace(self, rows=rows, slope=slope)
+
+    def carried_out(self) -> Tensor:
+        """The entries: one large product."""
+        flat = self.rows.reshape(-1, self.rows.shape[-1])
+        out = self.field.matmul(flat, self.weight).reshape(self.shape)
+        return out if self.slope is None else self.field.reduce_(out.mul_(self.slope))
+
+
+def worth_waiting(engine: Engine, inputs: int, outputs: int) -> bool:
+    """Whether a product could pay as the first half of a perceptron."""
+    return outputs > inputs and 2 * engine.directions > inputs
+
+
+def narrowed(engine: Engine, block: Deferred, narrow: Tensor) -> Tensor | None:
+    """``block @ narrow`` by one matrix for each token, [K, tokens, o]; None where that costs more.
+
+    Args:
+        engine: the pass, whose chunks share the matrices.
+        block: with one leading dimension, the tokens.
+        narrow: [h, o].
+    """
+    matrices = engine.once(lambda: _matrices(engine, block, narrow))
+    if matrices is None:
+        return None
+    return block.field.matmul(block.rows.transpose(0, 1), matrices.each).transpose(0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Matrices:
+    """The Jacobians of a perceptron at each token, [tokens, i, o]."""
+
+    each: Tensor
+
+
+def _matrices(engine: Engine, block: Deferred, narrow: Tensor) -> Matrices | None:
+    (inputs, hidden), outputs, tokens = block.weight.shape, narrow.shape[1], block.shape[1]
+    if block.slope is None or not tokens:
+        return None
+    a_direction = SMALL * inputs * outputs - hidden * (inputs + outputs)
+    if inputs * hidden * outputs + engine.directions * a_direction >= 0:
+        return None
+    shape = (tokens, inputs, outputs)
+    size = tokens * inputs * outputs * narrow.element_size()
+    held = sum(m.each.nbytes for m in engine.memo or () if isinstance(m, Matrices))
+    if held + size > LARGEST:
+        return None
+    if engine.rehearsal:
+        engine.matrices += size
+        return Matrices(narrow.new_zeros(1).expand(shape))
+    slope = block.slope.expand(block.shape[1:])
+    weight = block.weight.contiguous()
+    each = narrow.new_empty(shape)
+    step = max(1, WORKSPACE // (inputs * hidden * narrow.element_size()))
+    for start in range(0, tokens, step):
+        some = slice(start, start + step)
+        wide = block.field.reduce_(weight * slope[some, None])
+        each[some] = block.field.matmul(wide.flatten(0, 1), narrow).view(-1, inputs, outputs)
+    return Matrices(each)
