@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: bytes of all matrices that wait for the later chunks of a module
 LARGEST = 256 << 20
-#: bytes of scaled weights formed at a time
+#: bytes of what an operation reads at a time: as large as the last-level cache can bear
 WORKSPACE = 24 << 20
 #: what a product of small matrices costs beside a large one of as many FLOPs
 SMALL = 1.5

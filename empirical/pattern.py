@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -30,3 +31,43 @@ class Choice:
     slope: Callable[[Tensor], Tensor] | None = None
     slopes: Tensor | None = None
     winners: Tensor | None = None
+
+
+@dataclass
+class Kinks:
+    """What the recorded pattern rests on (theory.md 5.1).
+
+    Attributes:
+        units: kinks seen by units with a structurally non-zero tangent.
+        in_doubt: how many of them stand exactly at a kink.
+        margin: smallest relative distance from a kink among the others.
+        choices: the pattern itself, in the order of the pass.
+        points: operations whose exact slope is taken at the float64 input recorded for them.
+        seen: running checksum of the pattern of the pass under way; ``patterns`` those of passes done.
+    """
+
+    units: int = 0
+    in_doubt: int = 0
+    margin: float = float("inf")
+    choices: list[Choice] = field(default_factory=list)
+    points: set[str] = field(default_factory=set)
+    seen: int = 0
+    patterns: set[int] = field(default_factory=set)
+
+    def see(self, decisions: Tensor) -> None:
+        """Add slopes or winners to the checksum: passes must agree on the pattern."""
+        self.seen = zlib.crc32(decisions.cpu().contiguous().numpy().data, self.seen)
+
+    def close(self) -> None:
+        """A pass is done."""
+        self.patterns.add(self.seen)
+        self.seen = 0
+
+    def note(self, distance: Tensor, scale: float) -> None:
+        """Add the distances from the kink of the units that matter (a flat tensor)."""
+        self.units += distance.numel()
+        zero = int((distance == 0).sum())
+        self.in_doubt += zero
+        if distance.numel() > zero:
+            nearest = float(distance[distance > 0].min())
+            self.margin = min(self.margin, nearest / max(scale, 1e-300))

@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import threading
 import weakref
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -26,7 +25,7 @@ from torch.utils import _pytree as pytree
 
 from empirical.deferred import Deferred
 from empirical.fields import Field, FloatField, ModField
-from empirical.pattern import Choice
+from empirical.pattern import Kinks
 from theory.errors import UnsupportedError
 
 
@@ -54,46 +53,6 @@ def registrar(table: dict[Any, Rule]) -> Callable[..., Callable[[Rule], Rule]]:
 
 #: registers ``f(engine, func, *args, **kwargs)`` as the rule of the aten operations
 rule = registrar(RULES)
-
-
-@dataclass
-class Kinks:
-    """What the recorded pattern rests on (theory.md 5.1).
-
-    Attributes:
-        units: kinks seen by units with a structurally non-zero tangent.
-        in_doubt: how many of them stand exactly at a kink.
-        margin: smallest relative distance from a kink among the others.
-        choices: the pattern itself, in the order of the pass.
-        points: operations whose exact slope is taken at the float64 input recorded for them.
-        seen: running checksum of the pattern of the pass under way; ``patterns`` those of passes done.
-    """
-
-    units: int = 0
-    in_doubt: int = 0
-    margin: float = float("inf")
-    choices: list[Choice] = dataclasses.field(default_factory=list)
-    points: set[str] = dataclasses.field(default_factory=set)
-    seen: int = 0
-    patterns: set[int] = dataclasses.field(default_factory=set)
-
-    def see(self, decisions: Tensor) -> None:
-        """Add slopes or winners to the checksum: passes must agree on the pattern."""
-        self.seen = zlib.crc32(decisions.cpu().contiguous().numpy().data, self.seen)
-
-    def close(self) -> None:
-        """A pass is done."""
-        self.patterns.add(self.seen)
-        self.seen = 0
-
-    def note(self, distance: Tensor, scale: float) -> None:
-        """Add the distances from the kink of the units that matter (a flat tensor)."""
-        self.units += distance.numel()
-        zero = int((distance == 0).sum())
-        self.in_doubt += zero
-        if distance.numel() > zero:
-            nearest = float(distance[distance > 0].min())
-            self.margin = min(self.margin, nearest / max(scale, 1e-300))
 
 
 @dataclass

@@ -8,13 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from empirical.deferred import Deferred
+from empirical.deferred import WORKSPACE, Deferred
 from empirical.tangents import Engine, Tangent, zeros_like_layout
 
 #: data and offset of a box; products put off are handed on by what knows them
 Block = tuple[Any, tuple[int, ...]]
-#: bytes of what an operation reads at a time: as large as the last-level cache can bear
-WORKSPACE = 24 << 20
 
 
 def crop(constant: Tensor, block: Block) -> Tensor:
