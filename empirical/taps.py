@@ -102,6 +102,10 @@ def default_names(model: nn.Module, input_size: Sequence[int]) -> list[tuple[str
     return found
 
 
+#: taps tested in one batch: 131 of ConvMixer would take 15 GB
+TOGETHER = 16
+
+
 def separators(model: nn.Module, names: Sequence[str], input_size: Sequence[int]) -> set[str]:
     """The taps that all later ones, and the output, depend on the input through.
 
@@ -114,38 +118,51 @@ def separators(model: nn.Module, names: Sequence[str], input_size: Sequence[int]
         names: module paths in forward order.
         input_size: (channels, height, width).
     """
+    found: set[str] = set()
+    for start in range(0, len(names), TOGETHER):
+        found |= _separators(model, names, names[start : start + TOGETHER], input_size)
+    return found
+
+
+def _separators(
+    model: nn.Module, names: Sequence[str], tried: Sequence[str], input_size: Sequence[int]
+) -> set[str]:
+    """Those of ``tried`` that separate; all ``names`` are looked at."""
     dtype = next((p.dtype for p in model.parameters()), torch.float32)
     draw = torch.Generator().manual_seed(0)
-    x = torch.randn(len(names) + 1, *input_size, generator=draw).to(dtype)
+    x = torch.randn(len(tried) + 1, *input_size, generator=draw).to(dtype)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    agrees = torch.ones(len(names) + 1, dtype=torch.bool)
-    seen: list[int] = []
+    rows = {name: k + 1 for k, name in enumerate(tried)}
+    agrees = dict.fromkeys(tried, True)
+    seen: list[str] = []
 
     def compare(output: Tensor) -> None:
-        for row in (k + 1 for k in seen):
+        for name in seen:
             # the same arithmetic on equal inputs: rounding differs by a few ulps at most, while a
             # branch around the tap differs by as much as two noise images do
             scale = float(output[0].abs().max())
-            apart = float((output[row] - output[0]).abs().max())
-            agrees[row] &= apart <= 1e-4 * scale
+            apart = float((output[rows[name]] - output[0]).abs().max())
+            agrees[name] &= apart <= 1e-4 * scale
 
-    def hook(k: int) -> Callable[[nn.Module, Any, Any], Any]:
+    def hook(name: str) -> Callable[[nn.Module, Any, Any], Any]:
         def exchange(_module: nn.Module, _inputs: Any, output: Any) -> Any:
             if not isinstance(output, Tensor) or len(output) != len(x):
-                agrees[k + 1] = False  # samples are folded into other dimensions: nothing is shown
+                agrees[name] = False  # samples are folded into other dimensions: nothing is shown
                 return output
             compare(output)
-            seen.append(k)
+            if name not in rows:
+                return output
+            seen.append(name)
             output = output.clone()
-            output[k + 1] = output[0]
+            output[rows[name]] = output[0]
             return output
 
         return exchange
 
-    last = hooked_pass(model, x.to(device), {n: hook(k) for k, n in enumerate(names)})
+    last = hooked_pass(model, x.to(device), {name: hook(name) for name in names})
     if isinstance(last, Tensor) and len(last) == len(x):
         compare(last)
-    return {n for k, n in enumerate(names) if agrees[k + 1] and k in seen}
+    return {name for name in tried if agrees[name] and name in seen}
 
 
 def named_taps(

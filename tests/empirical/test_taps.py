@@ -41,7 +41,10 @@ def test_blocks_of_the_families_separate(name: str, size: int) -> None:
     assert all(tap.separator for tap in default_taps(model, (3, size, size)))
 
 
-def test_a_module_inside_a_branch_does_not_separate() -> None:
+@pytest.mark.parametrize("together", [1, 2, 16])
+def test_a_module_inside_a_branch_does_not_separate(monkeypatch, together: int) -> None:
+    """However many taps are tested in one batch."""
+    monkeypatch.setattr("empirical.taps.TOGETHER", together)
     model = timm.create_model("resnet18", pretrained=False, zero_init_last=False).eval()
     names = ["layer1.0", "layer1.1.bn2", "layer1.1"]
     assert separators(model, names, (3, 64, 64)) == {"layer1.0", "layer1.1"}
