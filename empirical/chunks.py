@@ -131,12 +131,14 @@ def _measured(
     def run(*args: Any, **kwargs: Any) -> Any:
         active = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tangent)]
         before, highest, operations = engine.total, engine.peak, engine.operations
+        engine.matrices = 0
         costs.between = max(costs.between, before)
         engine.peak = before
         out = forward(*args, **kwargs)
         inside = engine.peak - before
         engine.peak = max(highest, engine.peak)
         costs.between = max(costs.between, engine.total)
+        costs.matrices = max(costs.matrices, engine.matrices)
         if active and engine.operations - operations >= OPERATIONS:
             costs.inside[name] = max(costs.inside.get(name, 0), inside)
         else:

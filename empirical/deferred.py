@@ -33,13 +33,14 @@ class Deferred:
     """The block ``(rows @ weight) * slope``, not carried out.
 
     Attributes:
-        field: of the entries.
+        over: the field of the entries.
         rows: [K, *lead, i].
         weight: [i, h].
-        slope: broadcasts to [*lead, h]; None for ones.
+        slope: broadcasts to [*lead, h]; None for ones. Both are copies: the module may change its own
+            while the product waits.
     """
 
-    field: Field
+    over: Field
     rows: Tensor
     weight: Tensor
     slope: Tensor | None = None
@@ -56,7 +57,8 @@ class Deferred:
 
     def times(self, factor: Tensor) -> Deferred:
         """The block times a tensor that broadcasts to [*lead, h]."""
-        slope = factor if self.slope is None else self.field.reduce_(self.slope * factor)
+        factor = factor.to(self.rows.dtype, copy=self.slope is None)
+        slope = factor if self.slope is None else self.over.reduce_(self.slope * factor)
         return dataclasses.replace(self, slope=slope)
 
     def with_lead(self, lead: Sequence[int]) -> Deferred:
@@ -69,9 +71,9 @@ class Deferred:
 
     def carried_out(self) -> Tensor:
         """The entries: one large product."""
-        flat = self.rows.reshape(-1, self.rows.shape[-1])
-        out = self.field.matmul(flat, self.weight).reshape(self.shape)
-        return out if self.slope is None else self.field.reduce_(out.mul_(self.slope))
+        flat = self.rows.flatten(0, -2)
+        out = self.over.matmul(flat, self.weight).reshape(self.shape)
+        return out if self.slope is None else self.over.reduce_(out.mul_(self.slope))
 
 
 def worth_waiting(engine: Engine, inputs: int, outputs: int) -> bool:
@@ -90,7 +92,7 @@ def narrowed(engine: Engine, block: Deferred, narrow: Tensor) -> Tensor | None:
     matrices = engine.once(lambda: _matrices(engine, block, narrow))
     if matrices is None:
         return None
-    return block.field.matmul(block.rows.transpose(0, 1), matrices.each).transpose(0, 1)
+    return block.over.matmul(block.rows.transpose(0, 1), matrices.each).transpose(0, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +112,9 @@ def _matrices(engine: Engine, block: Deferred, narrow: Tensor) -> Matrices | Non
     shape = (tokens, inputs, outputs)
     size = tokens * inputs * outputs * narrow.element_size()
     held = sum(m.each.nbytes for m in engine.memo or () if isinstance(m, Matrices))
-    if held + size > LARGEST:
+    if engine.matrices + held + size > LARGEST:
         return None
-    if engine.rehearsal:
+    if engine.rehearsal:  # there are no chunks: ``matrices`` is what the memo would hold
         engine.matrices += size
         return Matrices(narrow.new_zeros(1).expand(shape))
     slope = block.slope.expand(block.shape[1:])
@@ -121,6 +123,6 @@ def _matrices(engine: Engine, block: Deferred, narrow: Tensor) -> Matrices | Non
     step = max(1, WORKSPACE // (inputs * hidden * narrow.element_size()))
     for start in range(0, tokens, step):
         some = slice(start, start + step)
-        wide = block.field.reduce_(weight * slope[some, None])
-        each[some] = block.field.matmul(wide.flatten(0, 1), narrow).view(-1, inputs, outputs)
+        wide = block.over.reduce_(weight * slope[some, None])
+        each[some] = block.over.matmul(wide.flatten(0, 1), narrow).view(-1, inputs, outputs)
     return Matrices(each)

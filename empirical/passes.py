@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from empirical import exact_pass
 from empirical.blocks import Columns, Plan, fixed_bytes, plan_blocks, trim
 from empirical.chunks import Costs
-from empirical.deferred import LARGEST
 from empirical.directions import Request, directions
 from empirical.fields import FloatField
 from empirical.finite import Sketch
@@ -179,6 +178,7 @@ class Run:
             p = engine.field.prime
             primal = torch.randint(-(p // 2), p // 2, primal.shape, generator=generator).to(primal)
         data, offset = directions(self.image, self.request, part, dtype)
+        engine.directions = self.request.directions  # blocks take the same way, and the planned one
         by_name = {tap.name: tap for tap in self.taps}
 
         def on_tap(name: str, x: Tangent) -> None:
@@ -196,11 +196,8 @@ class Run:
         dtype = engine.field.dtype
         if dtype not in self.costs:  # one probe serves every prime and draw
             costs = self.costs[dtype] = Costs(between=1)
-            rehearsal = Engine(
-                FloatField(dtype), directions=self.request.directions, rehearsal=True
-            )
+            rehearsal = Engine(FloatField(dtype), rehearsal=True)
             self.push(rehearsal, range(1), lambda tap, x: None, costs=costs)
-            costs.matrices = min(rehearsal.matrices, LARGEST)
         return plan_blocks(
             self.request.directions, self.memory, self.costs[dtype], fixed_bytes(self.device),
             self.device,

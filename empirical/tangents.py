@@ -72,9 +72,9 @@ class Engine:
         memo: what the first chunk of a module computed once for all of them; None outside chunks.
         replaying: the next place of ``memo`` to read, None while it is being filled.
         thread: the one thread of a later chunk, None for the engine itself.
-        directions: how many the pass has in all its chunks.
+        directions: how many there are in all chunks and blocks.
         rehearsal: only the costs of the pass are wanted, its values are not.
-        matrices: bytes of the products put off that were carried out as matrices of their tokens.
+        matrices: of a rehearsal, bytes of the tokens' matrices of the module under way.
     """
 
     field: Field

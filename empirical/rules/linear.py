@@ -56,9 +56,9 @@ def flat(engine: Engine, x: Tangent, other: Tensor, left: bool) -> Block:
             out = narrowed(engine, x.held, kept)
             if out is not None:
                 return out, (o0, 0)
-        product = Deferred(engine.field, x.data_, kept)
-        wait = worth_waiting(engine, *kept.shape)
-        return product if wait else product.carried_out(), (o0, 0)
+        if worth_waiting(engine, *kept.shape):
+            return Deferred(engine.field, x.data_, engine.once(kept.clone)), (o0, 0)
+        return Deferred(engine.field, x.data_, kept).carried_out(), (o0, 0)
     side_by_side = x.data_.permute(1, 0, 2).reshape(n0, k * n1)
     out = engine.field.matmul(other[:, o0 : o0 + n0], side_by_side)
     return out.reshape(-1, k, n1).permute(1, 0, 2), (0, o1)

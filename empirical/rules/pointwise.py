@@ -159,7 +159,7 @@ def hardsigmoid(engine: Engine, func: Any, x: Tangent) -> Any:
     sixth = engine.field.fraction(1, 6)
     return piecewise(
         engine, func, x, (), (-3.0, 3.0), lambda p: SLOPES[func](p, None),
-        lambda slopes: (slopes != 0) * sixth,
+        lambda slopes: (slopes != 0).to(engine.field.dtype) * sixth,
     )  # fmt: skip
 
 
