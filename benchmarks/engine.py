@@ -51,24 +51,21 @@ TOKENS = (
 SHORT = {"float32": 100.0, "float64": 50.0, "exact": 4.0}
 
 
-def seconds(work: Callable[[], Any], repeat: int = 1) -> float:
-    """Best wall time of ``repeat`` calls."""
-    best = math.inf
-    for _ in range(repeat):
-        start = time.perf_counter()
-        work()
-        best = min(best, time.perf_counter() - start)
-    return best
-
-
-def once(work: Callable[[], Any], least: float = 1.0) -> float:
-    """Mean wall time of a call over at least ``least`` seconds, as a long pass would see it."""
-    work()
+def seconds(work: Callable[[], Any], least: float = 0.0) -> float:
+    """Mean wall time of a call, over as many calls as take ``least`` seconds, one at least."""
     start, count = time.perf_counter(), 0
-    while (spent := time.perf_counter() - start) < least:
+    while True:
         work()
         count += 1
-    return spent / count
+        spent = time.perf_counter() - start
+        if spent >= least:
+            return spent / count
+
+
+def sustained(work: Callable[[], Any]) -> float:
+    """Time of a call as a long pass would see it: warm, and over a second."""
+    work()
+    return seconds(work, 1.0)
 
 
 def rates() -> dict[str, float]:
@@ -76,11 +73,11 @@ def rates() -> dict[str, float]:
     out = {}
     for dtype in (torch.float32, torch.float64):
         a = torch.randn(1536, 1536, dtype=dtype)
-        took = once(lambda a=a: a @ a)
+        took = sustained(lambda a=a: a @ a)
         out[f"matmul {str(dtype)[6:]}"] = 2 * 1536**3 / took
     x = torch.randn(64, 128, 28, 28).contiguous(memory_format=torch.channels_last)
     w = torch.randn(128, 128, 3, 3).contiguous(memory_format=torch.channels_last)
-    took = once(lambda: nn.functional.conv2d(x, w, padding=1))
+    took = sustained(lambda: nn.functional.conv2d(x, w, padding=1))
     out["convolution float32"] = 2 * 64 * 128 * 28 * 28 * 128 * 9 / took
     return out
 
@@ -141,9 +138,8 @@ def measure(
         profile = jacobian_profile(
             loaded.model, image, field=field, taps=loaded.taps, primes=1, patch=patch
         )
-        after = (
-            rates()
-        )  # a shared machine's move from minute to minute: those around the pass count
+        # a shared machine's rates move from minute to minute: those around the pass count
+        after = rates()
         machine = {name: (before[name] + after[name]) / 2 for name in after}
         before = after
         line[f"{field}_s"] = round(profile.seconds, 2)

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 import empirical.deferred as deferred
+from empirical import passes
+from empirical.blocks import Plan
 from empirical.chunks import Costs
 from empirical.fields import FloatField, ModField
 from empirical.jacobian import jacobian_profile
@@ -251,6 +253,23 @@ def test_the_plan_covers_the_pass(monkeypatch, block, largest):
     chunks = costs.chunks(block, x.device)
     push(net, x, data, engine, ["1"], nothing, chunks=chunks)
     assert engine.peak <= 1.25 * costs.bytes(block, x.device)  # blocks.HEADROOM
+
+
+def test_every_block_and_the_rehearsal_decide_by_all_directions(monkeypatch):
+    """Else a small block would keep wide tangents that the plan did not count."""
+    seen: list[int] = []
+    real = passes.push
+
+    def noted(net, primal, data, engine, *rest, **options):
+        seen.append(engine.directions)
+        real(net, primal, data, engine, *rest, **options)
+
+    monkeypatch.setattr(passes, "push", noted)
+    monkeypatch.setattr(passes, "plan_blocks", lambda *_: Plan((range(5), range(5, 24)), {}))
+    model = nn.Sequential(nn.Flatten(1), nn.Unflatten(1, (6, 4)), Perceptrons()).eval()
+    image = torch.randn(3, 4, 2, dtype=torch.float64)
+    jacobian_profile(model, image, field="float64", patch=None, taps=["2"])
+    assert seen == [24, 24, 24]
 
 
 def test_a_memory_budget_counts_the_matrices():
