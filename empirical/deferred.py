@@ -11,25 +11,25 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from empirical.fields import Field
+from empirical.waiting import WORKSPACE, Waiting
 
 if TYPE_CHECKING:
     from empirical.tangents import Engine
 
 #: bytes of all matrices that wait for the later chunks of a module
 LARGEST = 256 << 20
-#: bytes of what an operation reads at a time: as large as the last-level cache can bear
-WORKSPACE = 24 << 20
 #: what a product of small matrices costs beside a large one of as many FLOPs
 SMALL = 1.5
 
 
 @dataclass(frozen=True, eq=False)
-class Deferred:
+class Deferred(Waiting):
     """The block ``(rows @ weight) * slope``, not carried out.
 
     Attributes:
@@ -46,17 +46,19 @@ class Deferred:
     slope: Tensor | None = None
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
         """[K, *lead, h]."""
         return (*self.rows.shape[:-1], self.weight.shape[1])
 
     @property
-    def ndim(self) -> int:
-        """Number of dimensions, the directions' included."""
-        return self.rows.ndim
+    def kept(self) -> tuple[Tensor, ...]:
+        """What goes into the product."""
+        return (self.rows,)
 
-    def times(self, factor: Tensor) -> Deferred:
-        """The block times a tensor that broadcasts to [*lead, h]."""
+    def times(self, factor: Any) -> Tensor | Deferred:
+        """The block times a tensor that broadcasts to [*lead, h]; a number is not worth waiting for."""
+        if not isinstance(factor, Tensor):
+            return self.over.reduce_(self.carried_out() * factor)
         factor = factor.to(self.rows.dtype, copy=self.slope is None)
         slope = factor if self.slope is None else self.over.reduce_(self.slope * factor)
         return dataclasses.replace(self, slope=slope)
@@ -120,9 +122,11 @@ def _matrices(engine: Engine, block: Deferred, narrow: Tensor) -> Matrices | Non
     slope = block.slope.expand(block.shape[1:])
     weight = block.weight.contiguous()
     each = narrow.new_empty(shape)
-    step = max(1, WORKSPACE // (inputs * hidden * narrow.element_size()))
+    step = max(1, min(tokens, WORKSPACE // (inputs * hidden * narrow.element_size())))
+    wide = narrow.new_empty(step, inputs, hidden)  # one place for all: fresh memory is slow memory
     for start in range(0, tokens, step):
         some = slice(start, start + step)
-        wide = block.over.reduce_(weight * slope[some, None])
-        each[some] = block.over.matmul(wide.flatten(0, 1), narrow).view(-1, inputs, outputs)
+        scaled = torch.mul(weight, slope[some, None], out=wide[: len(slope[some])])
+        scaled = block.over.reduce_(scaled)
+        each[some] = block.over.matmul(scaled.flatten(0, 1), narrow).view(-1, inputs, outputs)
     return Matrices(each)

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from empirical.deferred import Deferred
 from empirical.fields import Field, FloatField, ModField
 from empirical.pattern import Kinks
+from empirical.waiting import Waiting
 from theory.errors import UnsupportedError
 
 
@@ -154,7 +154,7 @@ class Engine:
     def wrap(
         self,
         primal: Tensor,
-        data: Tensor | Deferred | None,
+        data: Tensor | Waiting | None,
         offset: Sequence[int] | None = None,
         support: Tensor | None = None,
     ) -> Tangent:
@@ -200,23 +200,23 @@ class Tangent(Tensor):
 
     ``data_`` is [K, *window]; ``offset`` places the window in the primal's shape; ``support`` marks
     the units whose tangents can be non-zero, where the engine propagates structure. ``held`` is the
-    data, or a product that is carried out when ``data_`` is asked for (``empirical.deferred``).
+    data, or operations that are carried out when ``data_`` is asked for (``empirical.waiting``).
     """
 
     engine: Engine
     primal: Tensor
-    held: Tensor | Deferred
+    held: Tensor | Waiting
     offset: tuple[int, ...]
     support: Tensor | None
     group: list[weakref.ref[Tangent]]
-    live: _Live
+    live: list[_Live]
 
     @staticmethod
     def __new__(
         cls,
         engine: Engine,
         primal: Tensor,
-        data: Tensor | Deferred | None,
+        data: Tensor | Waiting | None,
         offset: Sequence[int] | None,
         support: Tensor | None,
     ) -> Tangent:
@@ -235,7 +235,7 @@ class Tangent(Tensor):
         self,
         engine: Engine,
         primal: Tensor,
-        data: Tensor | Deferred | None,
+        data: Tensor | Waiting | None,
         offset: Sequence[int] | None,
         support: Tensor | None,
     ) -> None:
@@ -245,20 +245,21 @@ class Tangent(Tensor):
         self._set(primal, data, offset, support)
 
     def _set(
-        self, primal: Tensor, data: Tensor | Deferred, offset: Sequence[int] | None,
+        self, primal: Tensor, data: Tensor | Waiting, offset: Sequence[int] | None,
         support: Tensor | None,
     ) -> None:  # fmt: skip
         self.primal, self.held, self.support = primal, data, support
         self.offset = tuple(offset) if offset is not None else (0,) * primal.ndim
         assert data.ndim == primal.ndim + 1, (data.shape, primal.shape)
-        self.live = self.engine.track(data if isinstance(data, Tensor) else data.rows)
+        kept = (data,) if isinstance(data, Tensor) else data.kept
+        self.live = [self.engine.track(tensor) for tensor in kept]
 
     @property
     def data_(self) -> Tensor:
         """The tangents, [K, *window]."""
-        if isinstance(self.held, Deferred):
+        if isinstance(self.held, Waiting):
             self.held = self.held.carried_out()
-            self.live = self.engine.track(self.held)
+            self.live = [self.engine.track(self.held)]
         return self.held
 
     def check_views(self, func: Any) -> None:

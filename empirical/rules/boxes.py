@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from empirical.deferred import WORKSPACE, Deferred
 from empirical.tangents import Engine, Tangent, zeros_like_layout
+from empirical.waiting import Waiting
 
-#: data and offset of a box; products put off are handed on by what knows them
+#: data and offset of a box; what waits is handed on by what knows it
 Block = tuple[Any, tuple[int, ...]]
 
 
@@ -50,10 +50,8 @@ def scaled(engine: Engine, block: Block, constant: Any) -> Block:
     """The block times a field constant (a number, or a tensor of the whole shape)."""
     data, offset = block
     factor = crop(constant, block) if isinstance(constant, Tensor) else constant
-    if isinstance(data, Deferred):
-        if isinstance(factor, Tensor):
-            return data.times(factor), offset
-        data = data.carried_out()
+    if isinstance(data, Waiting):
+        return data.times(factor), offset
     return engine.field.reduce_(data * factor), offset
 
 
@@ -77,9 +75,9 @@ def unite(engine: Engine, first: Block, second: Block, alpha: Any = 1) -> Block:
     return engine.field.reduce_(out), low
 
 
-def entries(data: Tensor | Deferred) -> Tensor:
-    """The data of a block, a product that was put off carried out."""
-    return data.carried_out() if isinstance(data, Deferred) else data
+def entries(data: Tensor | Waiting) -> Tensor:
+    """The data of a block, what waits carried out."""
+    return data.carried_out() if isinstance(data, Waiting) else data
 
 
 def inside(data: Tensor, offset: Sequence[int], corner: Sequence[int]) -> tuple[slice, ...]:
@@ -101,28 +99,6 @@ def full_along(x: Tangent, dims: Sequence[int]) -> Block:
     out = zeros_like_layout(x.data_, sizes)
     out[inside(x.data_, x.offset, corner)] = x.data_
     return out, tuple(corner)
-
-
-def by_directions(
-    engine: Engine, along: Sequence[Tensor], kernel: Callable[..., Tensor], *constants: Tensor
-) -> Tensor:
-    """``kernel(*along, *constants)`` for a kernel whose constants must be repeated for each direction.
-
-    They are repeated once for all chunks, and a few directions at a time where there are no chunks.
-    """
-    data, *more = along
-    k = data.shape[0]
-    step = max(1, min(k, WORKSPACE // max(1, data[:1].nbytes)))
-    wide = engine.once(lambda: [c.expand(step, *c.shape).contiguous() for c in constants])
-    step = wide[0].shape[0]
-    parts = [
-        kernel(
-            data[a : a + step].contiguous(), *(w[: min(step, k - a)] for w in wide),
-            *(m[a : a + step] for m in more),
-        )
-        for a in range(0, k, step)
-    ]  # fmt: skip
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def ones_support(*tensors: Tensor | None) -> Tensor | None:

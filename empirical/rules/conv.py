@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from empirical.deferred import WORKSPACE
 from empirical.fields import Field, FloatField
 from empirical.rules.views import constant_primal
 from empirical.tangents import Engine, Tangent, rule
+from empirical.waiting import WORKSPACE
 
 aten = torch.ops.aten
 

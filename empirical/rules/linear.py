@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,9 +10,10 @@ from torch import Tensor
 
 from empirical.deferred import Deferred, narrowed, worth_waiting
 from empirical.rules.arithmetic import add
-from empirical.rules.boxes import Block, by_directions, scaled, unite
+from empirical.rules.boxes import Block, scaled, unite
 from empirical.rules.views import constant_primal
 from empirical.tangents import Engine, Tangent, rule
+from empirical.waiting import Steps
 
 aten = torch.ops.aten
 
@@ -35,11 +37,14 @@ def matmul(engine: Engine, func: Any, a: Tensor, b: Tensor) -> Tangent:
     elif not isinstance(b, Tangent):
         data, offset = product(engine, a, _constant(engine, b), True)
     else:
-        first = product(engine, a, pb, True)
-        if product is batched and first[0].shape[1:] == primal.shape and b.is_full:
-            data, offset = batched(engine, b, pa, False, first[0])
+        data, offset = product(engine, a, pb, True)
+        if isinstance(data, Steps) and data.shape[1:] == primal.shape and b.is_full:
+            data = data.then(partial(_added, engine), pa, along=(b.data_,))
         else:
-            data, offset = unite(engine, first, product(engine, b, pa, False))
+            data, offset = unite(engine, (data, offset), product(engine, b, pa, False))
+        return engine.wrap(primal, data, offset, _support(a, b))
+    if isinstance(data, Steps):
+        data = data.carried_out()
     return engine.wrap(primal, data, offset, _support(a, b))
 
 
@@ -64,25 +69,27 @@ def flat(engine: Engine, x: Tangent, other: Tensor, left: bool) -> Block:
     return out.reshape(-1, k, n1).permute(1, 0, 2), (0, o1)
 
 
-def batched(
-    engine: Engine, x: Tangent, other: Tensor, left: bool, onto: Tensor | None = None
-) -> Block:
-    """The same for batches of matrices: directions join the batch, the constant is repeated.
-
-    With ``onto``, the other term of a product rule, the sum of both is formed in it.
-    """
+def batched(engine: Engine, x: Tangent, other: Tensor, left: bool) -> Block:
+    """The same for batches of matrices: directions join the batch, the constant is repeated."""
     (o, o0, o1), (n, n0, n1) = x.offset, x.window
     other = other[o : o + n]
     other = other[:, o1 : o1 + n1] if left else other[:, :, o0 : o0 + n0]
 
-    def product(t: Tensor, wide: Tensor, *sums: Tensor) -> Tensor:
+    def product(t: Tensor, wide: Tensor) -> Tensor:
         pair = (t.flatten(0, 1), wide.flatten(0, 1))
-        flat_sums = (s.flatten(0, 1) for s in sums)
-        out = engine.field.matmul(*(pair if left else pair[::-1]), *flat_sums)
+        out = engine.field.matmul(*(pair if left else pair[::-1]))
         return out.unflatten(0, t.shape[:2])  # type: ignore[no-untyped-call,no-any-return]
 
-    along = (x.data_,) if onto is None else (x.data_, onto)
-    return by_directions(engine, along, product, other), (o, o0, 0) if left else (o, 0, o1)
+    window = (n, n0, other.shape[2]) if left else (n, other.shape[1], n1)
+    steps = Steps.of(engine, x.held).then(product, other, window=window)
+    return steps, (o, o0, 0) if left else (o, 0, o1)
+
+
+def _added(engine: Engine, first: Tensor, t: Tensor, wide: Tensor) -> Tensor:
+    """The other term of a product rule, ``wide @ t``, summed in the first."""
+    pair = (wide.flatten(0, 1), t.flatten(0, 1))
+    out = engine.field.matmul(*pair, first.flatten(0, 1))
+    return out.unflatten(0, t.shape[:2])  # type: ignore[no-untyped-call,no-any-return]
 
 
 def _support(a: Tensor, b: Tensor) -> Tensor | None:

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from empirical.fields import FloatField, ModField
 from empirical.rules.arithmetic import add, mul
-from empirical.rules.boxes import by_directions, crop, full_along, scaled
+from empirical.rules.boxes import crop, full_along
 from empirical.tangents import Engine, Tangent, rule
+from empirical.waiting import Steps
 from theory.errors import InputError
 
 aten = torch.ops.aten
@@ -109,7 +110,8 @@ def normalise(engine: Engine, func: Any, x: Tangent, count: int, eps: float) -> 
     if isinstance(field, FloatField):
         # the Jacobian is symmetric, so the library's backward pass is the forward derivative
         kernel = partial(_layer_norm_vjp, count=count)
-        t = by_directions(engine, (data,), kernel, crop(centred, block), crop(scale, block))
+        steps = Steps.of(engine, data).then(kernel, crop(centred, block), crop(scale, block))
+        t = steps.carried_out()
         return engine.wrap(value, t, offset, _whole_rows(x, count))
     value_c, scale_c = crop(value, block), crop(scale, block)
     t = field.reduce_(data - field.reduce_(field.reduce_(data.sum(lead, keepdim=True)) * one_over))
@@ -124,7 +126,14 @@ def _layer_norm_vjp(t: Tensor, centred: Tensor, scale: Tensor, count: int) -> Te
     shape = t.shape[t.ndim - count :]
     scale = scale.contiguous()
     return aten.native_layer_norm_backward.default(  # type: ignore[no-any-return]
-        t, centred, shape, torch.zeros_like(scale), scale, None, None, [True, False, False]
+        t.contiguous(),
+        centred,
+        shape,
+        torch.zeros_like(scale),
+        scale,
+        None,
+        None,
+        [True, False, False],
     )[0]
 
 
@@ -208,17 +217,21 @@ def softmax(engine: Engine, func: Any, x: Tangent, dim: int, *rest: Any, **kwarg
         p = field.reduce_(raw * field.inverse(total))
     else:
         p = engine.once(lambda: func(x.primal, dim, *rest, **kwargs))
-    data, offset = block = full_along(x, [dim])
-    if isinstance(field, FloatField):  # symmetric, as layer norm
-        t = by_directions(
-            engine, (data,),
-            lambda t, p: aten._softmax_backward_data.default(t, p, dim + 1, t.dtype),
-            crop(p, block),
-        )  # fmt: skip
-    else:
-        weighted, _ = scaled(engine, block, p)
+    waits = isinstance(x.held, Steps) and x.window[dim] == x.primal.shape[dim]
+
+    def kernel(t: Tensor, p: Tensor) -> Tensor:
+        if isinstance(field, FloatField):  # symmetric, as layer norm
+            t = t.contiguous()
+            own = t if waits else torch.empty_like(t)  # in a chain t is the result of a product
+            backward = aten._softmax_backward_data.out
+            return backward(t, p, dim + 1, t.dtype, grad_input=own)  # type: ignore[no-any-return]
+        weighted = field.reduce_(t * p)
         total = field.reduce_(weighted.sum(dim + 1, keepdim=True))
-        t = field.reduce_(weighted - field.reduce_(crop(p, block) * total))
+        return field.reduce_(weighted - field.reduce_(p * total))
+
+    block = (x.held, x.offset) if waits else full_along(x, [dim])
+    steps = Steps.of(engine, block[0]).then(kernel, crop(p, block))
+    t, offset = steps if waits else steps.carried_out(), block[1]
     support = x.support
     if support is not None:
         support = support.any(dim, keepdim=True).expand(x.primal.shape)

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from empirical.deferred import Deferred
 from empirical.fields import ModField
 from empirical.pattern import Choice
 from empirical.rules.arithmetic import recorded
 from empirical.rules.boxes import crop, scaled
 from empirical.tangents import Engine, Tangent, rule
+from empirical.waiting import Waiting
 
 aten = torch.ops.aten
 
@@ -143,7 +143,7 @@ def piecewise(
         support = support & (slopes != 0)
     if engine.once(lambda: bool(((slopes == 0) | (slopes == 1)).all())):
         factor = crop(slopes, (x.held, x.offset))
-        if isinstance(x.held, Deferred):
+        if isinstance(x.held, Waiting):
             return engine.wrap(value, x.held.times(factor), x.offset, support)
         return engine.wrap(value, x.data_ * factor, x.offset, support)
     factor = engine.once(lambda: engine.constant(slopes) if residues is None else residues(slopes))

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor
 
-from empirical.deferred import Deferred
 from empirical.rules.boxes import Block, inside
 from empirical.tangents import zeros_like_layout
+from empirical.waiting import Waiting
 
 #: (first place, how many) along one dimension
 Span = tuple[int, int]
@@ -23,7 +24,7 @@ Span = tuple[int, int]
 def reshaped(block: Block, old: Sequence[int], new: Sequence[int]) -> Block:
     """The block of a tensor of shape ``old`` as a block of the same tensor reshaped to ``new``."""
     data, offset = block
-    if isinstance(data, Deferred):
+    if isinstance(data, Waiting):
         waiting = _waiting(data, offset, old, new)
         if waiting is not None:
             return waiting
@@ -51,12 +52,12 @@ def reshaped(block: Block, old: Sequence[int], new: Sequence[int]) -> Block:
 
 
 def _waiting(
-    data: Deferred, offset: Sequence[int], old: Sequence[int], new: Sequence[int]
+    data: Waiting, offset: Sequence[int], old: Sequence[int], new: Sequence[int]
 ) -> Block | None:
-    """A product put off stays so where its last dimension does and the box of the others fits."""
+    """What waits goes on waiting where its last dimension does and the box of the others fits."""
     if not new or old[-1] != new[-1] or data.shape[-1] != old[-1]:
         return None
-    place = data.rows[:1, ..., :1]  # only its box is looked at
+    place = torch.empty(1).expand(1, *data.shape[1:-1], 1)  # only its box is looked at
     shaped, corner = reshaped((place, (*offset[:-1], 0)), [*old[:-1], 1], [*new[:-1], 1])
     if shaped.numel() != place.numel():
         return None

@@ -10,7 +10,6 @@ from empirical.chunks import CACHE, FEWEST, Costs, at_a_time
 from empirical.digits import build
 from empirical.fields import FloatField, ModField
 from empirical.push import push
-from empirical.rules import boxes
 from empirical.tangents import Engine
 from empirical.threads import no_denormals
 from theory.errors import UnsupportedError
@@ -285,18 +284,3 @@ def test_a_module_that_keeps_tensors_between_calls_gets_its_own():
     finally:
         torch.set_num_threads(before)
     assert torch.allclose(whole["1"][0], parts["1"][0], atol=1e-13)
-
-
-def test_a_few_directions_at_a_time_change_nothing(monkeypatch):
-    """Layer norm, softmax and batched products repeat their constants: also in several steps."""
-    model = build("digits-vit").double()
-    whole, _ = tangents(model, (1, 8, 8), ["blocks.1", "norm"], Engine(FloatField()), None)
-    sizes = []
-    kernel = torch.ops.aten._softmax_backward_data.default
-    monkeypatch.setattr(torch.ops.aten._softmax_backward_data, "default",
-                        lambda t, *rest: sizes.append(len(t)) or kernel(t, *rest))  # fmt: skip
-    monkeypatch.setattr(boxes, "WORKSPACE", 1 << 14)
-    parts, _ = tangents(model, (1, 8, 8), ["blocks.1", "norm"], Engine(FloatField()), None)
-    assert max(sizes) < K  # it did run in several steps
-    for tap, (found, _) in parts.items():
-        assert torch.allclose(found, whole[tap][0], rtol=0, atol=1e-12)

@@ -1,0 +1,177 @@
+"""Chains that are carried out a few directions at a time where their result is used."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import empirical.rules.linear as linear
+import empirical.waiting as waiting
+from empirical.digits import build
+from empirical.fields import FloatField, ModField
+from empirical.push import push
+from empirical.tangents import Engine
+from tests.empirical.test_chunks import tangents
+from tests.empirical.test_deferred import PRIME, dense, pushed
+
+TOKENS, WIDTH, HEADS = 6, 8, 2
+#: 40 directions of two heads' scores in float64 take 23 kB: they do not pass together
+SMALL = 1 << 11
+
+
+class Attention(nn.Module):
+    """Tokens [1, 6, 8]; what happens to the scores on their way is ``between``."""
+
+    def __init__(self, between) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.between = between
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).reshape(1, TOKENS, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
+        x = self.between(q @ k.transpose(-2, -1), v)
+        return self.out(x.transpose(1, 2).reshape(1, TOKENS, WIDTH))
+
+
+class Masked:
+    """A mask that is added in place, and gone before anything asks for the scores."""
+
+    def __call__(self, s: Tensor, v: Tensor) -> Tensor:
+        mask = torch.linspace(-1, 1, TOKENS * TOKENS, dtype=s.dtype).reshape(TOKENS, TOKENS)
+        scale = mask + 2
+        s += mask
+        s = s * scale
+        scale.zero_()
+        mask.zero_()
+        return s.softmax(-1) @ v
+
+
+BETWEEN = {
+    "plain": lambda s, v: s.softmax(-1) @ v,
+    "scaled": lambda s, v: (s * 0.25).softmax(-1) @ v,
+    "masked": Masked(),
+    "filled": lambda s, v: s.masked_fill(
+        torch.ones(TOKENS, TOKENS).triu(1).bool(), float("-inf")
+    ).softmax(-1) @ v,
+    "over queries": lambda s, v: s.softmax(-2) @ v,
+    "no softmax": lambda s, v: s @ v,
+    "rectified": lambda s, v: s.relu().square() @ v,
+    "used twice": lambda s, v: s.softmax(-1) @ v + (s.softmax(-1) @ (s @ v)) * s.sum(-1, True),
+    "as right factor": lambda s, v: v.transpose(-1, -2).matmul(s.softmax(-1)).transpose(-1, -2),
+    "constant values": lambda s, v: s.softmax(-1)
+    @ torch.linspace(0, 1, v.numel(), dtype=v.dtype).reshape(v.shape),
+    "other view": lambda s, v: s.reshape(1, HEADS * TOKENS, TOKENS).softmax(-1).reshape(s.shape) @ v,
+    "rows merged with columns": lambda s, v: s.reshape(1, HEADS, -1).softmax(-1).reshape(s.shape) @ v,
+    "half of the rows": lambda s, v: torch.cat([s[:, :, :2], s[:, :, 2:]], 2).softmax(-1) @ v,
+}  # fmt: skip
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many directions each product of two active matrices saw, in small steps."""
+    monkeypatch.setattr(waiting, "MIDDLE", SMALL)
+    seen: list[int] = []
+    real = linear._added
+
+    def added(engine, first, *rest):
+        seen.append(len(first))
+        return real(engine, first, *rest)
+
+    monkeypatch.setattr(linear, "_added", added)
+    return seen
+
+
+@pytest.mark.parametrize("chunks", [None, 7])
+@pytest.mark.parametrize("name", BETWEEN)
+def test_scores_are_those_of_forward_mode(few, name, chunks):
+    net = Attention(BETWEEN[name])
+    x = torch.randn(1, TOKENS, WIDTH, dtype=torch.float64)
+    data = torch.randn(40, 1, TOKENS, WIDTH, dtype=torch.float64)
+    ours = pushed(net, x, data, chunks=chunks)
+    assert 0 < max(few) < 7  # no step saw a whole chunk
+    torch.testing.assert_close(ours, dense(net, x, data), rtol=0, atol=1e-13)
+
+
+class Mixed(nn.Module):
+    """One factor sees all tokens, the other its own."""
+
+    def __init__(self, left: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.mix, self.left = nn.Linear(TOKENS, TOKENS), left
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed = self.mix(x.transpose(1, 2))
+        return x @ mixed if self.left else mixed @ x
+
+
+@pytest.mark.parametrize(
+    "net", [Attention(BETWEEN["plain"]), Mixed(True), Mixed(False)], ids=["both", "left", "right"]
+)
+def test_a_window_of_tokens(net):
+    """A patch reaches some tokens only: of the scores, their rows and columns."""
+    net = net.double().eval().requires_grad_(False)
+    x = torch.randn(1, TOKENS, WIDTH, dtype=torch.float64)
+    data = torch.randn(5, 1, 2, WIDTH, dtype=torch.float64)
+    whole = torch.zeros(5, 1, TOKENS, WIDTH, dtype=torch.float64)
+    whole[:, :, 2:4] = data
+    found = []
+    push(net, x, data, Engine(FloatField()), [""], lambda n, t: found.append(t.dense()), (0, 2, 0))
+    torch.testing.assert_close(found[0], dense(net, x, whole), rtol=0, atol=1e-13)
+
+
+def test_half_a_product_rule_would_be_seen(few, monkeypatch):
+    net = Attention(BETWEEN["plain"])
+    x = torch.randn(1, TOKENS, WIDTH, dtype=torch.float64)
+    data = torch.randn(40, 1, TOKENS, WIDTH, dtype=torch.float64)
+    monkeypatch.setattr(linear, "_added", lambda engine, first, *rest: first)
+    assert (pushed(net, x, data) - dense(net, x, data)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["plain", "scaled", "used twice"])
+def test_a_family_draws_the_same_residues(few, monkeypatch, name):
+    net = Attention(BETWEEN[name])
+    x = torch.randint(-50, 50, (1, TOKENS, WIDTH)).double()
+    data = torch.randint(-50, 50, (40, 1, TOKENS, WIDTH)).double()
+
+    def draw() -> Tensor:
+        return pushed(net, x, data, ModField(PRIME), family=True, seed=5)
+
+    steps = draw()
+    assert max(few) < 40
+    monkeypatch.setattr(waiting, "MIDDLE", 1 << 30)
+    assert torch.equal(steps, draw())
+    assert max(few) == 40
+
+
+@pytest.mark.parametrize("kind", ["float64", "family"])
+def test_a_few_directions_at_a_time_change_nothing(monkeypatch, kind):
+    """Layer norm, softmax and batched products repeat their constants: also in several steps."""
+    taps, model = ["blocks.1", "norm"], build("digits-vit").double()
+    fields = {
+        "float64": lambda: Engine(FloatField()),
+        "family": lambda: Engine(ModField(PRIME), family=True),
+    }
+    whole, _ = tangents(model, (1, 8, 8), taps, fields[kind](), None)
+    monkeypatch.setattr(waiting, "WORKSPACE", 1 << 13)
+    monkeypatch.setattr(waiting, "MIDDLE", 1 << 13)
+    parts, _ = tangents(model, (1, 8, 8), taps, fields[kind](), None)
+    for tap, (found, _) in parts.items():
+        # the same sums in other batches: rounding only, and none mod p
+        atol = 1e-12 if kind == "float64" else 0
+        torch.testing.assert_close(found, whole[tap][0], rtol=0, atol=atol)
+
+
+def test_scores_are_not_stored_for_all_directions():
+    """What waits for 64 directions keeps queries and keys, not 64 times the scores."""
+    tokens = 128
+
+    class Long(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x @ x.transpose(1, 2)).softmax(-1) @ x
+
+    x = torch.randn(1, tokens, 2, dtype=torch.float64)
+    data = torch.randn(64, 1, tokens, 2, dtype=torch.float64)
+    engine = Engine(FloatField())
+    push(Long().eval(), x, data, engine, [""], lambda n, t: None)
+    assert engine.peak < data[:, 0, 0, 0].numel() * tokens * tokens * 8 / 10
