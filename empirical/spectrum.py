@@ -90,8 +90,7 @@ def _reduce(stacked: Tensor) -> Tensor:
     """R of a QR of ``stacked``, itself where it has no more rows than columns."""
     if stacked.shape[0] <= stacked.shape[1]:
         return stacked
-    R: Tensor = torch.linalg.qr(stacked, mode="r").R
-    return R
+    return torch.geqrf(stacked)[0][: stacked.shape[1]].triu()
 
 
 def _chain(rows: Tensor, upper: Tensor | None, precision: torch.dtype) -> Tensor:
@@ -109,9 +108,8 @@ def _chain(rows: Tensor, upper: Tensor | None, precision: torch.dtype) -> Tensor
             block[:, have : have + taken.shape[1]] = taken
             have += taken.shape[1]
             if have == k + STEP:
-                R = _reduce(block.T)
-                have = R.shape[0]
-                block[:, :have] = R.T
+                have = k  # R over reflectors, which go: without copying it once more
+                block[:, :k].copy_(torch.geqrf(block.T)[0][:k].T).tril_()
     return _reduce(block[:, :have].T)
 
 
