@@ -27,7 +27,7 @@ from empirical.tangents import CrossedError, Engine, Tangent
 from empirical.threads import forward_pass, threads
 
 #: bytes of live tangents of a chunk: they, and what an operation reads beside them, stay in cache
-CACHE = 32 << 20
+CACHE = 64 << 20
 #: chunks side by side at most: more would queue for Python's lock
 WORKERS = 4
 #: a GPU wants large products; its cache is no guide
@@ -160,51 +160,52 @@ def _chunked(
         if count <= size:
             return forward(*args, **kwargs)
 
-        def chunk(own: Engine, start: int) -> tuple[list[Any], Any, dict[int, Tangent]]:
-            parts = {i: _part(own, leaves[i], start, size) for i in places}
+        workers = at_a_time() if pool is not None and leaves[places[0]].device.type == "cpu" else 1
+        first, *others = _equal(count, size, workers)
+
+        def chunk(own: Engine, some: range) -> tuple[list[Any], Any, dict[int, Tangent]]:
+            parts = {i: _part(own, leaves[i], some) for i in places}
             a, k = pytree.tree_unflatten([parts.get(i, x) for i, x in enumerate(leaves)], spec)
             outputs, shape = pytree.tree_flatten(forward(*a, **k))
             return outputs, shape, parts
 
-        def gather(outputs: Sequence[Any], start: int) -> None:
+        def gather(outputs: Sequence[Any], some: range) -> None:
             for target, x in zip(whole, outputs, strict=True):
                 if isinstance(x, Tangent):
-                    target.data_[start : start + size] = x.data_
+                    target.data_[some.start : some.stop] = x.data_
 
         layer, path = engine.layer, list(engine.path)
-        engine.memo = []
+        engine.memo, engine.chunk = [], size
         try:
-            outputs, shape, parts = chunk(engine, 0)
+            outputs, shape, parts = chunk(engine, first)
             changed = [i for i in places if parts[i].primal is not leaves[i].primal]
             outputs += [parts[i] for i in changed]
             whole = [_whole(x, count) for x in outputs]
             _join_views(outputs, whole, leaves, parts)
-            gather(outputs, 0)
+            gather(outputs, first)
 
-            def rest(start: int) -> int:
+            def rest(some: range) -> int:
                 own = engine.replica(layer, path)
                 with forward_pass(isinstance(engine.field, FloatField)):
-                    outputs, _, parts = chunk(own, start)
+                    outputs, _, parts = chunk(own, some)
                 for x in outputs:
                     if isinstance(x, Tangent):
                         x.engine.check_thread()
                 own.finish_replay()
-                gather([*outputs, *(parts[i] for i in changed)], start)
+                gather([*outputs, *(parts[i] for i in changed)], some)
                 return own.peak
 
-            starts = range(size, count, size)
             peak = None
-            if pool is not None and leaves[places[0]].device.type == "cpu":
-                workers = at_a_time()
+            if pool is not None and workers > 1:
                 with suppress(CrossedError), threads(torch.get_num_threads() // workers):
-                    running = [pool.submit(rest, start) for start in starts]
+                    running = [pool.submit(rest, some) for some in others]
                     wait(running)  # none may still write when the chunks run again
                     peak = workers * max(one.result() for one in running)
             if peak is None:  # one after another
-                peak = max(map(rest, starts))
+                peak = max(map(rest, others))
             engine.peak = max(engine.peak, engine.total + peak)
         finally:
-            engine.memo = None
+            engine.memo, engine.chunk = None, 0
         for i, x in zip(changed, whole[len(whole) - len(changed) :], strict=True):
             leaves[i].assign(x, "a module in chunks")
         same = {id(parts[i]): leaves[i] for i in places}
@@ -214,10 +215,19 @@ def _chunked(
     return run
 
 
-def _part(engine: Engine, x: Tangent, start: int, size: int) -> Tangent:
+def _equal(count: int, size: int, workers: int) -> list[range]:
+    """A small chunk, which one thread computes while the others wait, and equal ones for all threads."""
+    first = min(size, FEWEST)
+    rest = count - first
+    chunks = -(-rest // size)
+    step = -(-rest // (-(-chunks // workers) * workers))
+    return [range(first), *(range(a, min(a + step, count)) for a in range(first, count, step))]
+
+
+def _part(engine: Engine, x: Tangent, some: range) -> Tangent:
     """An input with the directions of one chunk; structure is the first chunk's business."""
-    data = x.data_[start : start + size]
-    return engine.wrap(x.primal, data, x.offset, None if start else x.support)
+    data = x.data_[some.start : some.stop]
+    return engine.wrap(x.primal, data, x.offset, None if some.start else x.support)
 
 
 def _whole(x: Any, count: int) -> Any:

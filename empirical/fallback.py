@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import Any
 
 import torch
@@ -10,6 +11,10 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from empirical.tangents import Engine, Tangent
+
+#: torch's forward mode has one level for the whole process: the first chunk to leave it would take the
+#: tangents of those side by side
+ONE_AT_A_TIME = Lock()
 
 
 def jvp(engine: Engine, func: Any, args: Any, kwargs: Any) -> Any:
@@ -34,7 +39,7 @@ def jvp(engine: Engine, func: Any, args: Any, kwargs: Any) -> Any:
         with torch.enable_grad():
             return call(*primals), torch.func.vmap(push, chunk_size=min(count, 64))(*tangents)
 
-    with ThreadPoolExecutor(1) as pool:
+    with ONE_AT_A_TIME, ThreadPoolExecutor(1) as pool:
         try:
             value, data = pool.submit(run).result()
         except (RuntimeError, NotImplementedError) as error:

@@ -73,6 +73,7 @@ class Engine:
         replaying: the next place of ``memo`` to read, None while it is being filled.
         thread: the one thread of a later chunk, None for the engine itself.
         directions: how many there are in all chunks and blocks.
+        chunk: how many of them the later chunks of a module have at most, 0 outside chunks.
         rehearsal: only the costs of the pass are wanted, its values are not.
         matrices: of a rehearsal, bytes of the tokens' matrices of the module under way.
     """
@@ -93,6 +94,7 @@ class Engine:
     replaying: int | None = None
     thread: int | None = None
     directions: int = 0
+    chunk: int = 0
     rehearsal: bool = False
     matrices: int = 0
 

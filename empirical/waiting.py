@@ -131,7 +131,8 @@ class Steps(Waiting):
         largest = WORKSPACE if len(self.stages) == 1 else MIDDLE
         if self.first.is_cuda:
             largest = GPU
-        few = max(1, min(k, largest // max(1, self.widest * self.first.element_size())))
+        few = largest // max(1, self.widest * self.first.element_size())
+        few = max(1, min(self.engine.chunk or k, few))
         # as many as in the first chunk, whose constants these are
         few, repeated = self.engine.once(
             lambda: (

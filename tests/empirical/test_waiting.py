@@ -120,6 +120,21 @@ def test_a_window_of_tokens(net):
     torch.testing.assert_close(found[0], dense(net, x, whole), rtol=0, atol=1e-13)
 
 
+def test_chunks_side_by_side_share_forward_mode():
+    """masked_fill has no rule: torch.func.jvp in two threads at once gave wrong tangents, 2 of 5 times."""
+    net = Attention(BETWEEN["filled"]).double().eval().requires_grad_(False)
+    x = torch.randn(1, TOKENS, WIDTH, dtype=torch.float64)
+    data = torch.randn(40, 1, TOKENS, WIDTH, dtype=torch.float64)
+    expected = dense(net, x, data)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for _ in range(10):
+            torch.testing.assert_close(pushed(net, x, data, chunks=4), expected, rtol=0, atol=1e-13)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_half_a_product_rule_would_be_seen(few, monkeypatch):
     net = Attention(BETWEEN["plain"])
     x = torch.randn(1, TOKENS, WIDTH, dtype=torch.float64)
