@@ -61,11 +61,13 @@ class Stage:
 
     Attributes:
         kernel: ``kernel(block, *along, *constants)``, each with a leading dimension of directions.
+        window: the block's other dimensions, as the kernel wants them.
         along: further tangents that it takes.
         constants: what it takes that is the same for every direction, to be repeated for each.
     """
 
     kernel: Callable[..., Tensor]
+    window: tuple[int, ...]
     along: tuple[Tensor, ...] = ()
     constants: tuple[Tensor, ...] = ()
 
@@ -103,8 +105,8 @@ class Steps(Waiting):
         """The chain with one stage more, whose result has ``window`` (its own by default)."""
         shape = self.shape if window is None else (self.shape[0], *window)
         return dataclasses.replace(
-            self, shape=shape, stages=(*self.stages, Stage(kernel, along, constants)),
-            widest=max(self.widest, math.prod(shape[1:])),
+            self, shape=shape, widest=max(self.widest, math.prod(shape[1:])),
+            stages=(*self.stages, Stage(kernel, self.shape[1:], along, constants)),
         )  # fmt: skip
 
     @property
@@ -121,9 +123,8 @@ class Steps(Waiting):
         return self.then(lambda t, c: reduce_(t * c), own)
 
     def with_lead(self, lead: Sequence[int]) -> Steps:
-        """One stage more."""
-        window = (*lead, self.shape[-1])
-        return self.then(lambda t: t.reshape(t.shape[0], *window), window=window)
+        """The same stages; the next one, or the result, has the other shape."""
+        return dataclasses.replace(self, shape=(self.shape[0], *lead, self.shape[-1]))
 
     def carried_out(self) -> Tensor:
         """The entries; constants are repeated once for all chunks."""
@@ -146,10 +147,11 @@ class Steps(Waiting):
             t = self.first[start : start + few]
             for stage, constants in zip(self.stages, repeated, strict=True):
                 along = (x[start : start + few] for x in stage.along)
-                t = stage.kernel(t, *along, *(c[:count] for c in constants))
+                block = t.reshape(count, *stage.window)
+                t = stage.kernel(block, *along, *(c[:count] for c in constants))
             if count == k:
-                return t
+                return t.reshape(self.shape)
             if out is None:
-                out = t.new_empty(self.shape)
+                out = t.new_empty(k, *t.shape[1:])
             out[start : start + few] = t
-        return self.first.new_zeros(self.shape) if out is None else out
+        return self.first.new_zeros(self.shape) if out is None else out.reshape(self.shape)
