@@ -27,7 +27,7 @@ from empirical.tangents import CrossedError, Engine, Tangent
 from empirical.threads import forward_pass, threads
 
 #: bytes of live tangents of a chunk: they, and what an operation reads beside them, stay in cache
-CACHE = 64 << 20
+CACHE = 32 << 20
 #: chunks side by side at most: more would queue for Python's lock
 WORKERS = 4
 #: a GPU wants large products; its cache is no guide
