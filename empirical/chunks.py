@@ -188,11 +188,15 @@ def _chunked(
                 own = engine.replica(layer, path)
                 with forward_pass(isinstance(engine.field, FloatField)):
                     outputs, _, parts = chunk(own, some)
-                for x in outputs:
-                    if isinstance(x, Tangent):
-                        x.engine.check_thread()
+                    for x in outputs:
+                        if isinstance(x, Tangent):
+                            x.engine.check_thread()
+                    outputs += [parts[i] for i in changed]
+                    for x in outputs:
+                        if isinstance(x, Tangent):
+                            x.carry_out()  # what still waits reads the memo too
                 own.finish_replay()
-                gather([*outputs, *(parts[i] for i in changed)], some)
+                gather(outputs, some)
                 return own.peak
 
             peak = None

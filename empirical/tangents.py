@@ -259,6 +259,10 @@ class Tangent(Tensor):
     @property
     def data_(self) -> Tensor:
         """The tangents, [K, *window]."""
+        return self.carry_out()
+
+    def carry_out(self) -> Tensor:
+        """Do what waits, once; the tangents."""
         if isinstance(self.held, Waiting):
             self.held = self.held.carried_out()
             self.live = [self.engine.track(self.held)]

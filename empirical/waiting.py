@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 WORKSPACE = 24 << 20
 #: bytes of the widest middle of a chain: half of what a core's own cache is sure to hold
 MIDDLE = 512 << 10
-#: a GPU wants large products; its cache is no guide
-GPU = 1 << 30
 
 
 class Waiting:
@@ -129,9 +127,9 @@ class Steps(Waiting):
     def carried_out(self) -> Tensor:
         """The entries; constants are repeated once for all chunks."""
         k = self.shape[0]
-        largest = WORKSPACE if len(self.stages) == 1 else MIDDLE
-        if self.first.is_cuda:
-            largest = GPU
+        # a GPU wants large products; its cache is no guide
+        small = len(self.stages) > 1 and not self.first.is_cuda
+        largest = MIDDLE if small else WORKSPACE
         few = largest // max(1, self.widest * self.first.element_size())
         few = max(1, min(self.engine.chunk or k, few))
         # as many as in the first chunk, whose constants these are

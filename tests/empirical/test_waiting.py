@@ -5,12 +5,13 @@ import torch
 from torch import Tensor, nn
 
 import empirical.rules.linear as linear
+import empirical.rules.norms as norms
 import empirical.waiting as waiting
 from empirical.digits import build
 from empirical.fields import FloatField, ModField
 from empirical.push import push
 from empirical.tangents import Engine
-from tests.empirical.test_chunks import tangents
+from tests.empirical.test_chunks import K, tangents
 from tests.empirical.test_deferred import PRIME, dense, pushed
 
 TOKENS, WIDTH, HEADS = 6, 8, 2
@@ -92,6 +93,21 @@ def test_scores_are_those_of_forward_mode(few, name, chunks):
     torch.testing.assert_close(ours, dense(net, x, data), rtol=0, atol=1e-13)
 
 
+class Bare(nn.Module):
+    """Its output still waits when it returns."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x @ x.transpose(1, 2)).softmax(-1) @ x
+
+
+@pytest.mark.parametrize("chunks", [None, 7])
+def test_what_a_module_returns_may_wait(few, chunks):
+    x = torch.randn(1, TOKENS, WIDTH, dtype=torch.float64)
+    data = torch.randn(40, 1, TOKENS, WIDTH, dtype=torch.float64)
+    ours = pushed(Bare(), x, data, chunks=chunks)
+    torch.testing.assert_close(ours, dense(Bare(), x, data), rtol=0, atol=1e-13)
+
+
 class Mixed(nn.Module):
     """One factor sees all tokens, the other its own."""
 
@@ -160,17 +176,31 @@ def test_a_family_draws_the_same_residues(few, monkeypatch, name):
 
 
 @pytest.mark.parametrize("kind", ["float64", "family"])
-def test_a_few_directions_at_a_time_change_nothing(monkeypatch, kind):
+def test_a_few_directions_at_a_time_change_nothing(few, monkeypatch, kind):
     """Layer norm, softmax and batched products repeat their constants: also in several steps."""
     taps, model = ["blocks.1", "norm"], build("digits-vit").double()
     fields = {
         "float64": lambda: Engine(FloatField()),
         "family": lambda: Engine(ModField(PRIME), family=True),
     }
+    norms_seen: list[int] = []
+    real = norms._layer_norm_vjp
+
+    def normed(t, *rest, **options):
+        norms_seen.append(len(t))
+        return real(t, *rest, **options)
+
+    monkeypatch.setattr(norms, "_layer_norm_vjp", normed)
+    monkeypatch.setattr(waiting, "MIDDLE", 1 << 30)
     whole, _ = tangents(model, (1, 8, 8), taps, fields[kind](), None)
+    assert max(few) == K
     monkeypatch.setattr(waiting, "WORKSPACE", 1 << 13)
     monkeypatch.setattr(waiting, "MIDDLE", 1 << 13)
+    few.clear()
+    norms_seen.clear()
     parts, _ = tangents(model, (1, 8, 8), taps, fields[kind](), None)
+    assert max(few) < K  # they did run in several steps
+    assert kind == "family" or 0 < max(norms_seen) < K
     for tap, (found, _) in parts.items():
         # the same sums in other batches: rounding only, and none mod p
         atol = 1e-12 if kind == "float64" else 0
@@ -180,13 +210,8 @@ def test_a_few_directions_at_a_time_change_nothing(monkeypatch, kind):
 def test_scores_are_not_stored_for_all_directions():
     """What waits for 64 directions keeps queries and keys, not 64 times the scores."""
     tokens = 128
-
-    class Long(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return (x @ x.transpose(1, 2)).softmax(-1) @ x
-
     x = torch.randn(1, tokens, 2, dtype=torch.float64)
     data = torch.randn(64, 1, tokens, 2, dtype=torch.float64)
     engine = Engine(FloatField())
-    push(Long().eval(), x, data, engine, [""], lambda n, t: None)
+    push(Bare().eval(), x, data, engine, [""], lambda n, t: None)
     assert engine.peak < data[:, 0, 0, 0].numel() * tokens * tokens * 8 / 10
