@@ -147,18 +147,17 @@ def measure(
             after = rates()
             machine = {name: (before[name] + after[name]) / 2 for name in after}
             before = after
-            best = max(machine["matmul float32"], machine["convolution float32"])
-            passes.append((profile.seconds / (work / best), profile, machine))
+            limit = work / max(machine["matmul float32"], machine["convolution float32"])
+            passes.append((profile.seconds / limit, limit, profile, machine))
         over = [ratio for ratio, *_ in passes]
-        _, profile, machine = passes[over.index(statistics.median_low(over))]
+        ratio, limit, profile, machine = passes[over.index(statistics.median_low(over))]
         line[f"{field}_s"] = round(profile.seconds, 2)
         line[f"{field}_peak_GiB"] = round(profile.peak_bytes / 2**30, 2)
         if field == "float32":
-            best = max(machine["matmul float32"], machine["convolution float32"])
             if repeat > 1:
                 line["float32_over_limit_each"] = [round(ratio, 2) for ratio in over]
-            line["float32_limit_s"] = round(work / best, 2)
-            line["float32_over_limit"] = round(profile.seconds / (work / best), 2)
+            line["float32_limit_s"] = round(limit, 2)
+            line["float32_over_limit"] = round(ratio, 2)
             line["rates_GFLOPs"] = {k: round(v / 1e9) for k, v in machine.items()}
         if field != "exact":
             line[f"{field}_ratio"] = round(reverse / profile.seconds)

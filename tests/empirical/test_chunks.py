@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from empirical.chunks import CACHE, FEWEST, Costs, at_a_time
+from empirical.chunks import CACHE, FEWEST, Costs, _equal, at_a_time
 from empirical.digits import build
 from empirical.fields import FloatField, ModField
 from empirical.push import push
@@ -284,3 +284,13 @@ def test_a_module_that_keeps_tensors_between_calls_gets_its_own():
     finally:
         torch.set_num_threads(before)
     assert torch.allclose(whole["1"][0], parts["1"][0], atol=1e-13)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("size", [1, 3, 4, 5, 31, 62])
+@pytest.mark.parametrize("count", [64, 65, 765, 768])
+def test_chunks_hold_every_direction_once_and_no_more_than_planned(count, size, workers):
+    parts = _equal(count, size, workers)
+    assert [direction for part in parts for direction in part] == list(range(count))
+    assert all(0 < len(part) <= size for part in parts)
+    assert len({len(part) for part in parts[1:-1]}) <= 1  # equal, but for the last
