@@ -128,5 +128,5 @@ def _matrices(engine: Engine, block: Deferred, narrow: Tensor) -> Matrices | Non
         some = slice(start, start + step)
         scaled = torch.mul(weight, slope[some, None], out=wide[: len(slope[some])])
         scaled = block.over.reduce_(scaled)
-        each[some] = block.over.matmul(scaled.flatten(0, 1), narrow).view(-1, inputs, outputs)
+        block.over.matmul(scaled.flatten(0, 1), narrow, out=each[some].flatten(0, 1))
     return Matrices(each)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -53,21 +54,73 @@ class Waiting:
         """The block with all dimensions but the last reshaped."""
 
 
+#: what a kernel takes that is the same for all directions: the block's shape, and constants
+Fixed = tuple[tuple[int, ...], tuple[Tensor, ...]]
+#: what it takes in one step: the block's shape, other arguments, and where the result goes
+Call = tuple[tuple[int, ...], tuple[Tensor, ...], dict[str, Tensor]]
+
+
 @dataclass(frozen=True, eq=False)
 class Stage:
     """One operation of a chain.
 
     Attributes:
-        kernel: ``kernel(block, *along, *constants)``, each with a leading dimension of directions.
+        kernel: ``kernel(block, *along, *constants)``; the result is a new tensor, ``out``, or the
+            block itself. All have a leading dimension of directions, in a batch joined with the next.
         window: the block's other dimensions, as the kernel wants them.
         along: further tangents that it takes.
         constants: what it takes that is the same for every direction, to be repeated for each.
+        batch: whether the kernel takes batches of matrices, one for each direction and each entry of
+            the window's first dimension.
+        result: its result's other dimensions where the kernel takes ``out=``; None where it does not.
     """
 
     kernel: Callable[..., Tensor]
     window: tuple[int, ...]
     along: tuple[Tensor, ...] = ()
     constants: tuple[Tensor, ...] = ()
+    batch: bool = False
+    result: tuple[int, ...] | None = None
+
+    def joined(self, block: Tensor) -> Tensor:
+        """A block as the kernel takes it."""
+        return block.flatten(0, 1) if self.batch else block
+
+    def fixed(self, count: int) -> Fixed:
+        """What the kernel takes for so many directions, whichever they are."""
+        lead = (count * self.window[0], *self.window[1:]) if self.batch else (count, *self.window)
+        wide = (c.expand(count, *c.shape).contiguous() for c in self.constants)
+        return lead, tuple(self.joined(c) for c in wide)
+
+    def calls(self, k: int, few: int, fixed: Fixed, out: Tensor | None) -> Iterator[Call]:
+        """What the kernel takes, step by step.
+
+        Args:
+            k: number of directions.
+            few: of them, in a step; the last may have less.
+            fixed: what it takes for a few.
+            out: where all results go; None: one after the other to one place, which stays warm.
+        """
+        shape, constants = fixed
+        steps = [min(few, k - start) for start in range(0, k, few)]
+        split = zip(*(pieces(x, few) for x in self.along), strict=True)
+        along: Iterable[tuple[Tensor, ...]] = split if self.along else repeat(())
+        places: Iterable[Tensor | None] = repeat(None)
+        if self.result is not None and out is not None:
+            places = pieces(out.view(out.shape[0], *self.result), few)
+        elif self.result is not None:
+            warm = self.constants[0].new_empty(min(few, k), *self.result)
+            places = (warm[:count] for count in steps)
+        for count, some, to in zip(steps, along, places, strict=False):
+            if count < few:
+                shape, constants = self.fixed(count)
+            others = (*map(self.joined, some), *constants)
+            yield shape, others, {} if to is None else {"out": self.joined(to)}
+
+
+def pieces(block: Tensor, few: int) -> Sequence[Tensor]:
+    """The block, a few directions at a time."""
+    return block.split(few)  # type: ignore[no-untyped-call,no-any-return]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,13 +151,17 @@ class Steps(Waiting):
 
     def then(
         self, kernel: Callable[..., Tensor], *constants: Tensor, along: tuple[Tensor, ...] = (),
-        window: Sequence[int] | None = None,
+        window: Sequence[int] | None = None, batch: bool = False,
     ) -> Steps:  # fmt: skip
-        """The chain with one stage more, whose result has ``window`` (its own by default)."""
-        shape = self.shape if window is None else (self.shape[0], *window)
+        """The chain with one stage more, whose result has ``window`` (its own by default).
+
+        A kernel that changes the window takes ``out=``.
+        """
+        result = None if window is None else tuple(window)
+        shape = self.shape if result is None else (self.shape[0], *result)
         return dataclasses.replace(
             self, shape=shape, widest=max(self.widest, math.prod(shape[1:])),
-            stages=(*self.stages, Stage(kernel, self.shape[1:], along, constants)),
+            stages=(*self.stages, Stage(kernel, self.shape[1:], along, constants, batch, result)),
         )  # fmt: skip
 
     @property
@@ -115,10 +172,12 @@ class Steps(Waiting):
     def times(self, factor: Any) -> Steps:
         """One stage more; the factor is a copy, the module may change its own."""
         reduce_ = self.engine.field.reduce_
+        # what a stage returns is nobody else's
+        multiply = Tensor.mul_ if self.stages else Tensor.mul
         if not isinstance(factor, Tensor):
-            return self.then(lambda t: reduce_(t * factor))
+            return self.then(lambda t: reduce_(multiply(t, factor)))
         own = factor.to(self.first.dtype, copy=True)
-        return self.then(lambda t, c: reduce_(t * c), own)
+        return self.then(lambda t, c: reduce_(multiply(t, c)), own)
 
     def with_lead(self, lead: Sequence[int]) -> Steps:
         """The same stages; the next one, or the result, has the other shape."""
@@ -133,23 +192,22 @@ class Steps(Waiting):
         few = largest // max(1, self.widest * self.first.element_size())
         few = max(1, min(self.engine.chunk or k, few))
         # as many as in the first chunk, whose constants these are
-        few, repeated = self.engine.once(
-            lambda: (
-                few,
-                [[c.expand(few, *c.shape).contiguous() for c in s.constants] for s in self.stages],
-            )
-        )
-        out: Tensor | None = None
-        for start in range(0, k, few):
-            count = min(few, k - start)
-            t = self.first[start : start + few]
-            for stage, constants in zip(self.stages, repeated, strict=True):
-                along = (x[start : start + few] for x in stage.along)
-                block = t.reshape(count, *stage.window)
-                t = stage.kernel(block, *along, *(c[:count] for c in constants))
-            if count == k:
+        few, fixed = self.engine.once(lambda: (few, [s.fixed(few) for s in self.stages]))
+        out = self.first.new_empty(self.shape) if few < k else None
+        last = max((i for i, s in enumerate(self.stages) if s.result is not None), default=0)
+        # there are thousands of steps: Python's part of each is done before, where it can be
+        kernels = [stage.kernel for stage in self.stages]
+        calls = [
+            stage.calls(k, few, own, out if i == last else None)
+            for i, (stage, own) in enumerate(zip(self.stages, fixed, strict=True))
+        ]
+        t: Tensor
+        rows: Iterable[Tensor | None] = repeat(None) if out is None else pieces(out, few)
+        for t, into, *each in zip(pieces(self.first, few), rows, *calls, strict=False):
+            for kernel, (shape, others, place) in zip(kernels, each, strict=True):
+                t = kernel(t if t.shape == shape else t.reshape(shape), *others, **place)
+            if into is None:
                 return t.reshape(self.shape)
-            if out is None:
-                out = t.new_empty(k, *t.shape[1:])
-            out[start : start + few] = t
-        return self.first.new_zeros(self.shape) if out is None else out.reshape(self.shape)
+            if t.data_ptr() != into.data_ptr():  # not every chain ends with what takes a place
+                into.copy_(t.view(into.shape))
+        return self.first.new_zeros(self.shape) if out is None else out

@@ -15,11 +15,6 @@ from empirical.tangents import Engine, Tangent, rule
 aten = torch.ops.aten
 
 
-def _shape(a: Any, b: Any) -> tuple[int, ...]:
-    shapes = [x.shape for x in (a, b) if isinstance(x, Tensor)]
-    return tuple(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
-
-
 def _primal(engine: Engine, x: Any) -> Any:
     if isinstance(x, Tangent):
         return x.primal
@@ -40,7 +35,6 @@ def add(engine: Engine, func: Any, a: Any, b: Any, alpha: Any = 1) -> Tangent:
     sign = -1 if func in (aten.sub.Tensor, aten.sub.Scalar) else 1
     if engine.family and alpha not in (1, -1):
         return add(engine, func, a, b * alpha)  # type: ignore[no-any-return]
-    shape = _shape(a, b)
     factor = sign * alpha
 
     def value() -> Tensor:
@@ -50,6 +44,7 @@ def add(engine: Engine, func: Any, a: Any, b: Any, alpha: Any = 1) -> Tangent:
         return torch.add(pa, pb, alpha=factor) if isinstance(pa, Tensor) else pa + factor * pb
 
     primal = engine.once(value)
+    shape = tuple(primal.shape)
     if isinstance(a, Tangent) and isinstance(b, Tangent):
         data, offset = unite(engine, broadcast(a, shape), broadcast(b, shape), factor)
     elif isinstance(a, Tangent):
@@ -79,9 +74,9 @@ def mul(engine: Engine, func: Any, a: Any, b: Any) -> Tangent:
 
     In the exact field the product rule is exact at the recorded float64 factors, which are dyadic.
     """
-    shape = _shape(a, b)
     pa, pb = engine.once(lambda: (_primal(engine, a), _primal(engine, b)))
     primal = engine.once(lambda: engine.field.reduce_(pa * pb) if engine.family else pa * pb)
+    shape = tuple(primal.shape)
     if isinstance(a, Tangent) and isinstance(b, Tangent):
         if engine.exact:
             pa, pb = recorded(engine, func, pa), recorded(engine, func, pb)

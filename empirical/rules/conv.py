@@ -187,7 +187,7 @@ def _pointwise(field: Field, data: Tensor, w: Tensor) -> Tensor:
     step = max(1, WORKSPACE // (data.element_size() * max(c, o)))
     flat = out.view(-1, o)
     for a in range(0, rows.shape[0], step):
-        flat[a : a + step] = field.matmul(rows[a : a + step], matrix)
+        field.matmul(rows[a : a + step], matrix, out=flat[a : a + step])
     return out
 
 
@@ -230,8 +230,8 @@ def _gemm(
         (buffer.stride(0), stride[0] * row, stride[1] * c, dilation[0] * row, dilation[1] * c, 1),
     )
     if groups == 1:
-        product = field.matmul(view.reshape(n * oh * ow, kh * kw * c), kernel[0])
-        out.copy_(product.view(n, oh, ow, o))
+        rows = view.reshape(n * oh * ow, kh * kw * c)
+        field.matmul(rows, kernel[0], out=out.view(n * oh * ow, o))
         return
     split = view.unflatten(-1, (groups, c // groups)).permute(5, 0, 1, 2, 3, 4, 6)  # type: ignore[no-untyped-call]
     rows = split.reshape(groups, n * oh * ow, -1)

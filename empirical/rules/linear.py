@@ -39,7 +39,7 @@ def matmul(engine: Engine, func: Any, a: Tensor, b: Tensor) -> Tangent:
     else:
         data, offset = product(engine, a, pb, True)
         if isinstance(data, Steps) and data.shape[1:] == primal.shape and b.is_full:
-            data = data.then(partial(_added, engine), pa, along=(b.data_,))
+            data = data.then(partial(_added, engine), pa, along=(b.data_,), batch=True)
         else:
             data, offset = unite(engine, (data, offset), product(engine, b, pa, False))
         return engine.wrap(primal, data, offset, _support(a, b))
@@ -75,21 +75,16 @@ def batched(engine: Engine, x: Tangent, other: Tensor, left: bool) -> Block:
     other = other[o : o + n]
     other = other[:, o1 : o1 + n1] if left else other[:, :, o0 : o0 + n0]
 
-    def product(t: Tensor, wide: Tensor) -> Tensor:
-        pair = (t.flatten(0, 1), wide.flatten(0, 1))
-        out = engine.field.matmul(*(pair if left else pair[::-1]))
-        return out.unflatten(0, t.shape[:2])  # type: ignore[no-untyped-call,no-any-return]
-
     window = (n, n0, other.shape[2]) if left else (n, other.shape[1], n1)
-    steps = Steps.of(engine, x.held).then(product, other, window=window)
+    times = engine.field.matmul
+    product = times if left else lambda t, wide, out=None: times(wide, t, out=out)
+    steps = Steps.of(engine, x.held).then(product, other, window=window, batch=True)
     return steps, (o, o0, 0) if left else (o, 0, o1)
 
 
 def _added(engine: Engine, first: Tensor, t: Tensor, wide: Tensor) -> Tensor:
     """The other term of a product rule, ``wide @ t``, summed in the first."""
-    pair = (wide.flatten(0, 1), t.flatten(0, 1))
-    out = engine.field.matmul(*pair, first.flatten(0, 1))
-    return out.unflatten(0, t.shape[:2])  # type: ignore[no-untyped-call,no-any-return]
+    return engine.field.matmul(wide, t, first)
 
 
 def _support(a: Tensor, b: Tensor) -> Tensor | None:

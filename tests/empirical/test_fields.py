@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import empirical.fields as fields
 from empirical.fields import FloatField, ModField, is_prime, random_primes
 from empirical.finite import Sketch, rank_mod
 from empirical.tangents import Engine
@@ -90,3 +91,21 @@ def test_not_finite_constants_are_refused():
     with pytest.raises(InputError, match="NaN or infinite"):
         FIELD.constant(torch.tensor([float("nan")]))
     assert FloatField().name == "float64"
+
+
+@pytest.mark.parametrize("longest", [1 << 14, 3])
+@pytest.mark.parametrize("batch", [(), (2,)])
+@pytest.mark.parametrize("field", [ModField(1009), FloatField()], ids=["mod", "float"])
+def test_products_into_a_place_and_onto_a_sum(monkeypatch, field, batch, longest):
+    monkeypatch.setattr(fields, "LONGEST_SUM", longest)  # 7 products are summed in three parts
+    a, b = (torch.randint(-500, 500, (*batch, *s)).double() for s in ((4, 7), (7, 5)))
+    # sums of 7 products of integers below 500: float64 is exact
+    expected = field.reduce_((a.long() @ b.long()).double())
+    out = torch.empty(*batch, 4, 5, dtype=torch.float64)
+    assert field.matmul(a, b, out=out) is out
+    assert torch.equal(out, expected)
+    assert torch.equal(field.matmul(a, b), expected)
+    if batch:
+        total = torch.ones_like(out)
+        assert field.matmul(a, b, total) is total
+        assert torch.equal(total, field.reduce_(expected + 1))

@@ -11,6 +11,7 @@ from empirical.digits import build
 from empirical.fields import FloatField, ModField
 from empirical.push import push
 from empirical.tangents import Engine
+from empirical.waiting import Steps
 from tests.empirical.test_chunks import K, tangents
 from tests.empirical.test_deferred import PRIME, dense, pushed
 
@@ -69,7 +70,7 @@ BETWEEN = {
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many directions each product of two active matrices saw, in small steps."""
+    """How many matrices (a direction's each head) went into each product, in small steps."""
     monkeypatch.setattr(waiting, "MIDDLE", SMALL)
     seen: list[int] = []
     real = linear._added
@@ -89,7 +90,7 @@ def test_scores_are_those_of_forward_mode(few, name, chunks):
     x = torch.randn(1, TOKENS, WIDTH, dtype=torch.float64)
     data = torch.randn(40, 1, TOKENS, WIDTH, dtype=torch.float64)
     ours = pushed(net, x, data, chunks=chunks)
-    assert 0 < max(few) < 7  # no step saw a whole chunk
+    assert 0 < max(few) < 7 * HEADS  # no step saw a whole chunk
     torch.testing.assert_close(ours, dense(net, x, data), rtol=0, atol=1e-13)
 
 
@@ -169,10 +170,10 @@ def test_a_family_draws_the_same_residues(few, monkeypatch, name):
         return pushed(net, x, data, ModField(PRIME), family=True, seed=5)
 
     steps = draw()
-    assert max(few) < 40
+    assert max(few) < 40 * HEADS
     monkeypatch.setattr(waiting, "MIDDLE", 1 << 30)
     assert torch.equal(steps, draw())
-    assert max(few) == 40
+    assert max(few) == 40 * HEADS
 
 
 @pytest.mark.parametrize("kind", ["float64", "family"])
@@ -193,13 +194,14 @@ def test_a_few_directions_at_a_time_change_nothing(few, monkeypatch, kind):
     monkeypatch.setattr(norms, "_layer_norm_vjp", normed)
     monkeypatch.setattr(waiting, "MIDDLE", 1 << 30)
     whole, _ = tangents(model, (1, 8, 8), taps, fields[kind](), None)
-    assert max(few) == K
+    heads = model.blocks[0].attn.num_heads
+    assert max(few) == K * heads
     monkeypatch.setattr(waiting, "WORKSPACE", 1 << 13)
     monkeypatch.setattr(waiting, "MIDDLE", 1 << 13)
     few.clear()
     norms_seen.clear()
     parts, _ = tangents(model, (1, 8, 8), taps, fields[kind](), None)
-    assert max(few) < K  # they did run in several steps
+    assert max(few) < K * heads  # they did run in several steps
     assert kind == "family" or 0 < max(norms_seen) < K
     for tap, (found, _) in parts.items():
         # the same sums in other batches: rounding only, and none mod p
@@ -215,3 +217,38 @@ def test_scores_are_not_stored_for_all_directions():
     engine = Engine(FloatField())
     push(Bare().eval(), x, data, engine, [""], lambda n, t: None)
     assert engine.peak < data[:, 0, 0, 0].numel() * tokens * tokens * 8 / 10
+
+
+@pytest.mark.parametrize("factor", [3.0, torch.tensor([[2.0], [-1.0]], dtype=torch.float64)])
+@pytest.mark.parametrize("stages", [0, 1])
+def test_a_factor_leaves_the_first_block_as_it_was(monkeypatch, factor, stages):
+    """A stage may multiply what the stage before returned in place; the first block is a tangent's."""
+    monkeypatch.setattr(waiting, "MIDDLE", 1)
+    data = torch.randn(5, 2, 3, dtype=torch.float64)
+    before = data.clone()
+    chain = Steps.of(Engine(FloatField()), data)
+    for _ in range(stages):
+        chain = chain.then(torch.sin)
+    found = chain.times(factor).times(factor).carried_out()
+    assert torch.equal(data, before)
+    expected = (torch.sin(before) if stages else before) * factor * factor
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("after", [(), (torch.square,), (torch.Tensor.abs_, torch.sin)])
+def test_results_arrive_wherever_the_last_product_put_them(monkeypatch, after):
+    """The last product writes into the result; what comes after it works in place, or does not."""
+    monkeypatch.setattr(
+        waiting, "MIDDLE", 2 * 4 * 4 * 8
+    )  # two directions in a step, one at the end
+    data, wide = torch.randn(7, 1, 4, 2, dtype=torch.float64), torch.randn(1, 2, 4).double()
+    narrow = torch.randn(1, 4, 3, dtype=torch.float64)
+    chain = Steps.of(Engine(FloatField()), data)
+    chain = chain.then(FloatField().matmul, wide, window=(1, 4, 4), batch=True)
+    chain = chain.then(FloatField().matmul, narrow, window=(1, 4, 3), batch=True)
+    expected = data @ wide @ narrow
+    for kernel in after:
+        chain, expected = chain.then(kernel), kernel(expected)
+    torch.testing.assert_close(
+        chain.with_lead([4]).carried_out(), expected[:, 0], rtol=0, atol=1e-14
+    )
