@@ -8,25 +8,11 @@ import torch
 from torch import Tensor
 
 from empirical.fields import FloatField
-from empirical.rules.boxes import broadcast, entries, ones_support, scaled, unite
-from empirical.rules.views import constant_primal
+from empirical.rules.boxes import broadcast, entries, scaled, unite
+from empirical.rules.operands import ones_support, primal_of, support_of
 from empirical.tangents import Engine, Tangent, rule
 
 aten = torch.ops.aten
-
-
-def _primal(engine: Engine, x: Any) -> Any:
-    if isinstance(x, Tangent):
-        return x.primal
-    if isinstance(x, Tensor):
-        return constant_primal(engine, x)
-    return engine.field.scalar(x) if engine.family else x
-
-
-def _grown(x: Any, shape: tuple[int, ...]) -> Tensor | None:
-    if isinstance(x, Tangent) and x.support is not None:
-        return x.support.expand(shape)
-    return None
 
 
 @rule(aten.add.Tensor, aten.add.Scalar, aten.sub.Tensor, aten.sub.Scalar)
@@ -38,7 +24,7 @@ def add(engine: Engine, func: Any, a: Any, b: Any, alpha: Any = 1) -> Tangent:
     factor = sign * alpha
 
     def value() -> Tensor:
-        pa, pb = _primal(engine, a), _primal(engine, b)
+        pa, pb = primal_of(engine, a), primal_of(engine, b)
         if engine.family:
             return engine.field.reduce_(pa + factor * pb)
         return torch.add(pa, pb, alpha=factor) if isinstance(pa, Tensor) else pa + factor * pb
@@ -53,7 +39,9 @@ def add(engine: Engine, func: Any, a: Any, b: Any, alpha: Any = 1) -> Tangent:
         data, offset = broadcast(b, shape)
         if factor != 1:
             data = engine.field.reduce_(entries(data) * factor)
-    return engine.wrap(primal, data, offset, ones_support(_grown(a, shape), _grown(b, shape)))
+    return engine.wrap(
+        primal, data, offset, ones_support(support_of(a, shape), support_of(b, shape))
+    )
 
 
 @rule(aten.rsub.Scalar, aten.rsub.Tensor)
@@ -74,7 +62,7 @@ def mul(engine: Engine, func: Any, a: Any, b: Any) -> Tangent:
 
     In the exact field the product rule is exact at the recorded float64 factors, which are dyadic.
     """
-    pa, pb = engine.once(lambda: (_primal(engine, a), _primal(engine, b)))
+    pa, pb = engine.once(lambda: (primal_of(engine, a), primal_of(engine, b)))
     primal = engine.once(lambda: engine.field.reduce_(pa * pb) if engine.family else pa * pb)
     shape = tuple(primal.shape)
     if isinstance(a, Tangent) and isinstance(b, Tangent):
@@ -82,11 +70,13 @@ def mul(engine: Engine, func: Any, a: Any, b: Any) -> Tangent:
             pa, pb = recorded(engine, func, pa), recorded(engine, func, pb)
         first = scaled(engine, broadcast(a, shape), pb)
         data, offset = unite(engine, first, scaled(engine, broadcast(b, shape), pa))
-        return engine.wrap(primal, data, offset, ones_support(_grown(a, shape), _grown(b, shape)))
+        return engine.wrap(
+            primal, data, offset, ones_support(support_of(a, shape), support_of(b, shape))
+        )
     x, c = (a, b) if isinstance(a, Tangent) else (b, a)
     factor = engine.once(lambda: engine.constant(c))
     data, offset = scaled(engine, broadcast(x, shape), factor)
-    support = _grown(x, shape)
+    support = support_of(x, shape)
     if support is not None:
         support = support & (c != 0)
     return engine.wrap(primal, data, offset, support)
@@ -121,7 +111,7 @@ def div(engine: Engine, func: Any, a: Any, b: Any) -> Any:
         block = broadcast(a, tuple(primal.shape))
         inverse = 1 / b.to(field.dtype) if isinstance(b, Tensor) else 1 / b
         data, offset = scaled(engine, block, inverse)
-        return engine.wrap(primal, data, offset, _grown(a, tuple(primal.shape)))
+        return engine.wrap(primal, data, offset, support_of(a, tuple(primal.shape)))
     if isinstance(b, Tensor):
         factor: Any = field.inverse(field.constant(b))
     else:
@@ -130,4 +120,4 @@ def div(engine: Engine, func: Any, a: Any, b: Any) -> Any:
     residue = a.primal * factor
     primal = field.reduce_(residue) if engine.family else func(a.primal, b)
     data, offset = scaled(engine, broadcast(a, tuple(primal.shape)), factor)
-    return engine.wrap(primal, data, offset, _grown(a, tuple(primal.shape)))
+    return engine.wrap(primal, data, offset, support_of(a, tuple(primal.shape)))

@@ -99,14 +99,3 @@ def full_along(x: Tangent, dims: Sequence[int]) -> Block:
     out = zeros_like_layout(x.data_, sizes)
     out[inside(x.data_, x.offset, corner)] = x.data_
     return out, tuple(corner)
-
-
-def ones_support(*tensors: Tensor | None) -> Tensor | None:
-    """The union of supports, None where structure is not propagated."""
-    known = [t for t in tensors if t is not None]
-    if not known:
-        return None
-    out = known[0]
-    for t in known[1:]:
-        out = out | t
-    return out

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from empirical.fields import Field, FloatField
-from empirical.rules.views import constant_primal
+from empirical.rules.operands import primal_of
 from empirical.tangents import Engine, Tangent, rule
 from empirical.waiting import WORKSPACE
 
@@ -97,7 +97,7 @@ def convolution(
         if not engine.family:
             return func(x.primal, weight, bias, *args[:3], False, output_padding, groups)  # type: ignore[no-any-return]
         full, _, _ = convolve(field, x.primal, w, *args, (height, width), outs, (0, 0))
-        total = full if bias is None else full + constant_primal(engine, bias).reshape(1, -1, 1, 1)
+        total = full if bias is None else full + primal_of(engine, bias).reshape(1, -1, 1, 1)
         return field.reduce_(total).contiguous()
 
     primal = engine.once(value)

@@ -11,7 +11,7 @@ from torch import Tensor
 from empirical.deferred import Deferred, narrowed, worth_waiting
 from empirical.rules.arithmetic import add
 from empirical.rules.boxes import Block, scaled, unite
-from empirical.rules.views import constant_primal
+from empirical.rules.operands import primal_of
 from empirical.tangents import Engine, Tangent, rule
 from empirical.waiting import Steps
 
@@ -21,8 +21,8 @@ aten = torch.ops.aten
 @rule(aten.mm.default, aten.bmm.default)
 def matmul(engine: Engine, func: Any, a: Tensor, b: Tensor) -> Tangent:
     """``a @ b``: constant times active is one large product, active times active the product rule."""
-    pa = a.primal if isinstance(a, Tangent) else constant_primal(engine, a)
-    pb = b.primal if isinstance(b, Tangent) else constant_primal(engine, b)
+    pa = primal_of(engine, a)
+    pb = primal_of(engine, b)
     primal = engine.once(lambda: engine.field.matmul(pa, pb) if engine.family else func(pa, pb))
     if isinstance(a, Tangent) and isinstance(b, Tangent) and engine.exact:
         raise engine.refuse(

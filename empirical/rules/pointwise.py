@@ -17,6 +17,7 @@ from empirical.fields import ModField
 from empirical.pattern import Choice
 from empirical.rules.arithmetic import recorded
 from empirical.rules.boxes import crop, scaled
+from empirical.rules.operands import ones_support, primal_of, support_of
 from empirical.tangents import Engine, Tangent, rule
 from empirical.waiting import Waiting
 
@@ -269,13 +270,27 @@ def reciprocal(engine: Engine, func: Any, x: Tangent) -> Tangent:
 
 
 @rule(
-    aten.gt.Scalar, aten.ge.Scalar, aten.lt.Scalar, aten.le.Scalar, aten.eq.Scalar, aten.ne.Scalar,
-    aten.gt.Tensor, aten.ge.Tensor, aten.lt.Tensor, aten.le.Tensor, aten.isnan.default,
-    aten.isinf.default, aten.argmax.default, aten._local_scalar_dense.default, aten.isfinite.default,
+    aten.isnan.default, aten.isinf.default, aten.isfinite.default, aten.argmax.default,
+    aten._local_scalar_dense.default,
 )  # fmt: skip
 def decision(engine: Engine, func: Any, *args: Any, **kwargs: Any) -> Any:
     """A decision taken on primal values: constant in the neighbourhood of the point."""
     if engine.family:
         raise engine.refuse(func, "a family has no order: a comparison of residues means nothing")
-    plain = [a.primal if isinstance(a, Tangent) else a for a in args]
-    return func(*plain, **kwargs)
+    return func(*(primal_of(engine, a) for a in args), **kwargs)
+
+
+@rule(
+    aten.gt.Scalar, aten.ge.Scalar, aten.lt.Scalar, aten.le.Scalar, aten.eq.Scalar, aten.ne.Scalar,
+    aten.gt.Tensor, aten.ge.Tensor, aten.lt.Tensor, aten.le.Tensor,
+)  # fmt: skip
+def comparison(engine: Engine, func: Any, a: Any, b: Any) -> Any:
+    """A decision for each entry, whose kinks are the places where both sides are equal."""
+    out = decision(engine, func, a, b)
+    if engine.exact and engine.replaying is None:
+        engine.kinks.see(out)
+    support = ones_support(*(support_of(x, out.shape) for x in (a, b)))
+    if support is not None:
+        distance = (primal_of(engine, a) - primal_of(engine, b)).abs()
+        engine.kinks.note(distance[support], float(distance.max()))
+    return out

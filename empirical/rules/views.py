@@ -8,16 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from empirical.rules.boxes import Block, broadcast, full_along, ones_support
+from empirical.rules.boxes import Block, broadcast, full_along
+from empirical.rules.operands import ones_support, primal_of
 from empirical.rules.reshape import reshaped
 from empirical.tangents import Engine, Tangent, rule
 
 aten = torch.ops.aten
-
-
-def constant_primal(engine: Engine, value: Tensor) -> Tensor:
-    """A plain tensor as primal entries: residues in a family draw, itself otherwise."""
-    return engine.field.constant(value) if engine.family else value
 
 
 def moved(engine: Engine, x: Tangent, move: Callable[[Tensor], Tensor], block: Block) -> Tangent:
@@ -172,15 +168,11 @@ def cat(engine: Engine, func: Any, tensors: Sequence[Tensor], dim: int = 0) -> T
             ]
             out[(slice(None), *cut)] = x.data_
         place += x.shape[dim]
-    primal = torch.cat([_primal(engine, x) for x in tensors], dim)
+    primal = torch.cat([primal_of(engine, x) for x in tensors], dim)
     support = None
     if engine.structural and engine.replaying is None:
         support = torch.cat([_support(x) for x in tensors], dim)
     return engine.wrap(primal, out, corner, support)
-
-
-def _primal(engine: Engine, x: Tensor) -> Tensor:
-    return x.primal if isinstance(x, Tangent) else constant_primal(engine, x)
 
 
 def _support(x: Tensor) -> Tensor:

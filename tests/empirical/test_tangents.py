@@ -95,6 +95,18 @@ FUNCTIONS = [
     ),
     lambda x: x.abs().add_(1).mul_(2).sqrt().cumsum(2),  # cumsum has no rule: falls back
 ]
+#: 4 channels, 9 rows, 9 columns
+MASK = torch.ones(9, 9).tril().bool()
+MASKED = {
+    "fill": lambda x: x.masked_fill(MASK, 2.0),
+    "fill with a tensor": lambda x: x.masked_fill(MASK, torch.tensor(-3.0).double()),
+    "fill in place": lambda x: (2 * x).masked_fill_(MASK[:1], 0.0) + x,
+    "fill with an active number": lambda x: x.masked_fill(MASK, x.sum()),
+    "two active": lambda x: torch.where(MASK, x, x.flip(1) * 2),
+    "active first": lambda x: torch.where(MASK, x, -1.0),
+    "active last": lambda x: torch.where(MASK[3:4], 0.5, x),
+    "grown": lambda x: torch.where(MASK, x[:, :, :1], torch.ones(4, 9, 9, dtype=x.dtype)),
+}
 
 
 @pytest.mark.parametrize("layer", [*CONVS, *POOLS, *NORMS, *SCALARS], ids=str)
@@ -117,6 +129,59 @@ def test_layer_against_torch_func(layer):
 @pytest.mark.parametrize("index", range(len(FUNCTIONS)))
 def test_function_against_torch_func(index):
     agrees(Call(FUNCTIONS[index]), (4, 9, 9))
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_masks_against_torch_func(name):
+    agrees(Call(MASKED[name]), (4, 9, 9))
+
+
+@pytest.mark.parametrize("name", MASKED)
+@pytest.mark.parametrize("family", [False, True])
+def test_masks_have_a_rule_in_every_field(name, family):
+    """Integers, so float64 is exact; a family without a random function has the same residues."""
+    x = torch.randint(-9, 10, (1, 4, 9, 9)).double()
+    data = torch.randint(-99999, 99999, (5, 1, 4, 9, 9)).double()
+    engine = Engine(FloatField())
+    floats = tangents(Call(MASKED[name]), x, data, engine)
+    assert not engine.fallbacks
+    own = Engine(ModField(P), family=family, structural=not family)
+    residues = tangents(Call(MASKED[name]), x, data, own)
+    difference = 2 * floats.dense() - 2 * residues.dense()
+    assert torch.equal(difference.remainder(P), torch.zeros_like(difference))
+    if not family:
+        assert not (floats.dense() != 0).any(0)[~residues.support].any()
+        # a unit that the mask has filled with a number is not active
+        assert residues.support.all() == (
+            name in ("two active", "fill in place", "fill with an active number")
+        )
+
+
+def test_a_mask_taken_from_the_input_is_a_kink():
+    """The recorded comparison chooses; where both sides are equal it is in doubt."""
+    x = torch.tensor([[1.0, 0.0, -4.0, 2.0]]).double()
+    data = torch.eye(4).double()[:, None]
+    leaky = Call(lambda z: torch.where(z > 0, z, 0.25 * z))
+    assert torch.equal(
+        tangents(leaky, x, data, Engine(FloatField())).dense()[:, 0].diagonal(),
+        torch.tensor([1, 0.25, 0.25, 1]).double(),
+    )
+    engine = Engine(ModField(P), structural=True)
+    found = tangents(leaky, x, data, engine).dense()[:, 0].diagonal()
+    assert torch.equal((4 * found).remainder(P), torch.tensor([4.0, 1, 1, 4]).double())
+    assert (engine.kinks.units, engine.kinks.in_doubt, engine.kinks.margin) == (4, 1, 0.25)
+    other = Engine(ModField(P))
+    tangents(leaky, x + 1, data, other)
+    assert engine.kinks.seen != other.kinks.seen
+    with pytest.raises(UnsupportedError, match="no order"):
+        tangents(leaky, x, data, Engine(ModField(P), family=True))
+
+
+def test_an_infinite_fill_has_no_residue_in_a_family():
+    x = torch.ones(1, 4, 9, 9).double()
+    net = Call(lambda z: z.masked_fill(MASK, float("-inf")))
+    with pytest.raises(UnsupportedError, match="infinite fill"):
+        tangents(net, x, torch.ones(1, 1, 4, 9, 9).double(), Engine(ModField(P), family=True))
 
 
 def test_unknown_operation_falls_back_and_says_so():
