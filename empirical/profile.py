@@ -79,14 +79,17 @@ class Profile:
 
     def table(self) -> Table:
         """A rich table, one row a tap."""
+        from rich.markup import escape as verbatim
         from rich.table import Table
 
         header, cells = self.rows()
-        table = Table(title=self.title(), caption="\n".join((LEGEND, *self.notes)))
+        table = Table(
+            title=verbatim(self.title()), caption=verbatim("\n".join((LEGEND, *self.notes)))
+        )
         for index, column in enumerate(header):
             table.add_column(column, justify="left" if index < 2 else "right", overflow="fold")
         for row in cells:
-            table.add_row(*row)
+            table.add_row(*map(verbatim, row))
         return table
 
     def lines(self) -> list[str]:

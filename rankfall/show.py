@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
 if TYPE_CHECKING:
     from empirical.models import LoadedModel
+
+#: characters of a word that is not broken in a table: most names of networks and taps
+UNBROKEN = 24
+#: columns of a progress line beside what is under way: the longest step, bar, counts, time
+BESIDE = 62
 
 
 def table(
@@ -35,16 +41,19 @@ def table(
         return
     console = Console(highlight=False)
     shown = Table(
-        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD,
+        title=escape(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )  # fmt: skip
+    rows = list(rows)
     for index, name in enumerate(columns):
         text = index == 0 or index in wrap
+        longest = max((len(word) for row in rows for word in row[index].split()), default=0)
         shown.add_column(
-            name, justify="left" if text else "right", overflow="fold", no_wrap=not text
-        )
+            escape(name), justify="left" if text else "right", overflow="fold", no_wrap=not text,
+            min_width=min(longest, UNBROKEN) if text else None,
+        )  # fmt: skip
     for row in rows:
-        shown.add_row(*row)
+        shown.add_row(*map(escape, row))  # "[tokens, width]" is no style
     console.print(shown, width=min(console.width, 80))
 
 
@@ -56,9 +65,9 @@ class TerminalProgress:
         self._bars: Bars | None = None
         if self._console.is_terminal:
             self._bars = Bars(
-                TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(),
-                TimeElapsedColumn(), TextColumn("{task.fields[what]}"), console=self._console,
-                transient=True,
+                TextColumn("{task.description}"), BarColumn(10), MofNCompleteColumn(),
+                TimeElapsedColumn(), TextColumn("{task.fields[what]}", markup=False),
+                console=self._console, transient=True,
             )  # fmt: skip
         self._task: TaskID | None = None
 
@@ -81,12 +90,15 @@ class TerminalProgress:
     def tick(self, what: str) -> None:
         """One unit is done."""
         if self._bars is not None and self._task is not None:
-            self._bars.update(self._task, advance=1, what=what[:24])
+            self._bars.update(self._task, advance=1, what=self._cut(what))
 
     def tell(self, what: str) -> None:
         """Something is under way inside a unit."""
         if self._bars is not None and self._task is not None:
-            self._bars.update(self._task, what=what[:24])
+            self._bars.update(self._task, what=self._cut(what))
+
+    def _cut(self, what: str) -> str:
+        return what[: max(0, min(24, self._console.width - BESIDE))]
 
 
 def load_shown(name: str, **options: Any) -> LoadedModel:
@@ -97,7 +109,7 @@ def load_shown(name: str, **options: Any) -> LoadedModel:
 
         def told(done: int, total: int) -> None:
             if done == 1:
-                progress.start(f"training {name} (first time only)", total)
+                progress.start(f"training {name}, once", total)
             progress.tick(f"epoch {done}")
 
         loaded = load(name, progress=told, **options)

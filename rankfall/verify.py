@@ -133,7 +133,7 @@ def _train(progress: Progress) -> None:
     """Train the digits networks that the cache does not have; outside the timed part."""
     from empirical.digits import NAMES, digits_model
 
-    progress.start("training the digits networks (first time only)", len(NAMES))
+    progress.start("training the digits networks, once", len(NAMES))
     for name in NAMES:
 
         def told(done: int, total: int, name: str = name) -> None:
