@@ -174,6 +174,8 @@ def _chunked(
                 if isinstance(x, Tangent):
                     target.data_[some.start : some.stop] = x.data_
 
+        for i in places:
+            leaves[i].carry_out()  # what it remembers is not the chunks' memo
         layer, path = engine.layer, list(engine.path)
         engine.memo, engine.chunk = [], size
         try:

@@ -33,6 +33,12 @@ class Choice:
     winners: Tensor | None = None
 
 
+def largest(values: Tensor) -> float:
+    """The largest finite absolute value, 1 where there is none: masked scores are infinite."""
+    finite = values[values.isfinite()]
+    return float(finite.abs().max()) if finite.numel() else 1.0
+
+
 @dataclass
 class Kinks:
     """What the recorded pattern rests on (theory.md 5.1).

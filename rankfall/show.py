@@ -16,8 +16,6 @@ from rich.table import Table
 if TYPE_CHECKING:
     from empirical.models import LoadedModel
 
-#: characters of a word that is not broken in a table: most names of networks and taps
-UNBROKEN = 24
 #: columns of a progress line beside what is under way: the longest step, bar, counts, time
 BESIDE = 62
 
@@ -45,16 +43,22 @@ def table(
         padding=(0, 1, 0, 0),
     )  # fmt: skip
     rows = list(rows)
+    width = min(console.width, 80)
+    least = [
+        max(len(word) for row in (columns, *rows) for word in (row[index].split() or [""]))
+        for index in range(len(columns))
+    ]
+    # where the longest words do not fit side by side they are broken, not cut off
+    fits = sum(least) + 2 * len(columns) <= width
     for index, name in enumerate(columns):
         text = index == 0 or index in wrap
-        longest = max((len(word) for row in rows for word in row[index].split()), default=0)
         shown.add_column(
             escape(name), justify="left" if text else "right", overflow="fold", no_wrap=not text,
-            min_width=min(longest, UNBROKEN) if text else None,
+            min_width=least[index] if text and fits else None,
         )  # fmt: skip
     for row in rows:
         shown.add_row(*map(escape, row))  # "[tokens, width]" is no style
-    console.print(shown, width=min(console.width, 80))
+    console.print(shown, width=width)
 
 
 class TerminalProgress:
@@ -65,7 +69,7 @@ class TerminalProgress:
         self._bars: Bars | None = None
         if self._console.is_terminal:
             self._bars = Bars(
-                TextColumn("{task.description}"), BarColumn(10), MofNCompleteColumn(),
+                TextColumn("{task.description}", markup=False), BarColumn(10), MofNCompleteColumn(),
                 TimeElapsedColumn(), TextColumn("{task.fields[what]}", markup=False),
                 console=self._console, transient=True,
             )  # fmt: skip

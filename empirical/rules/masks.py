@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from empirical.rules.boxes import broadcast, scaled, unite
+from empirical.rules.boxes import Block, broadcast, crop, entries, unite
 from empirical.rules.operands import ones_support, primal_of, support_of
 from empirical.tangents import Engine, Tangent, rule
+from empirical.waiting import Steps
 
 aten = torch.ops.aten
 
@@ -20,6 +21,7 @@ def where(engine: Engine, func: Any, mask: Tensor, a: Any, b: Any) -> Tangent:
     """``a`` where the mask is true, ``b`` elsewhere."""
     if isinstance(mask, Tangent):
         raise engine.refuse(func, "a mask that depends on the input")
+    mask = engine.once(lambda: mask.to(torch.bool, copy=True))
     for fill in (a, b):
         if engine.family and not isinstance(fill, Tangent) and not _finite(fill):
             raise engine.refuse(
@@ -27,15 +29,23 @@ def where(engine: Engine, func: Any, mask: Tensor, a: Any, b: Any) -> Tangent:
             )
     primal = engine.once(lambda: torch.where(mask, primal_of(engine, a), primal_of(engine, b)))
     shape = tuple(primal.shape)
-    chosen = engine.once(lambda: [engine.field.constant(m) for m in (mask, ~mask)])
     blocks, supports = [], []
-    for x, kept in zip((a, b), chosen, strict=True):
+    for x, kept in zip((a, b), engine.once(lambda: (mask, ~mask)), strict=True):
         if isinstance(x, Tangent):
-            blocks.append(scaled(engine, broadcast(x, shape), kept))
+            blocks.append(_selected(broadcast(x, shape), kept))
             support = support_of(x, shape)
-            supports.append(None if support is None else support & (kept != 0))
+            supports.append(None if support is None else support & kept)
     data, offset = blocks[0] if len(blocks) == 1 else unite(engine, *blocks)
     return engine.wrap(primal, data, offset, ones_support(*supports))
+
+
+def _selected(block: Block, kept: Tensor) -> Block:
+    """The block where ``kept``, zero elsewhere, also where its entries are not finite (``sqrt`` at 0)."""
+    data, offset = block
+    dropped = ~crop(kept, block)
+    if isinstance(data, Steps):
+        return data.then(lambda t, c: t.masked_fill(c, 0), dropped), offset
+    return entries(data).masked_fill(dropped, 0), offset
 
 
 @rule(aten.masked_fill.Scalar, aten.masked_fill.Tensor)

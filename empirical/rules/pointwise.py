@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from empirical.fields import ModField
-from empirical.pattern import Choice
+from empirical.pattern import Choice, largest
 from empirical.rules.arithmetic import recorded
 from empirical.rules.boxes import crop, scaled
 from empirical.rules.operands import ones_support, primal_of, support_of
@@ -135,7 +135,7 @@ def piecewise(
         engine.kinks.see(slopes)
     if support is not None:
         mattering = x.primal[support]
-        scale = float(x.primal.abs().max())
+        scale = largest(x.primal)
         for kink in kinks:
             engine.kinks.note((mattering - kink).abs(), scale)
         engine.kinks.choices.append(
@@ -291,6 +291,7 @@ def comparison(engine: Engine, func: Any, a: Any, b: Any) -> Any:
         engine.kinks.see(out)
     support = ones_support(*(support_of(x, out.shape) for x in (a, b)))
     if support is not None:
-        distance = (primal_of(engine, a) - primal_of(engine, b)).abs()
-        engine.kinks.note(distance[support], float(distance.max()))
+        x, y = (torch.as_tensor(primal_of(engine, s), dtype=torch.float64) for s in (a, b))
+        distance = (x.to(out.device) - y.to(out.device)).abs()
+        engine.kinks.note(distance[support], largest(distance))
     return out

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from empirical.fields import ModField
-from empirical.pattern import Choice
+from empirical.pattern import Choice, largest
 from empirical.rules.boxes import scaled
 from empirical.rules.conv import padded, reach
 from empirical.tangents import Engine, Tangent, rule
@@ -80,7 +80,7 @@ def _note_ties(engine: Engine, x: Tangent, value: Tensor, k: Any, s: Any, p: Any
     reached = reached[:, :, : value.shape[2], : value.shape[3]] > 0
     top = patches[:, :, : value.shape[2], : value.shape[3]][reached].topk(2, dim=-1).values
     gap = (top[:, 0] - top[:, 1]).abs()
-    engine.kinks.note(gap[torch.isfinite(gap)], float(x.primal.abs().max()))
+    engine.kinks.note(gap[torch.isfinite(gap)], largest(x.primal))
 
 
 def _random_pool(

@@ -177,6 +177,44 @@ def test_a_mask_taken_from_the_input_is_a_kink():
         tangents(leaky, x, data, Engine(ModField(P), family=True))
 
 
+GUARDS = {
+    "sqrt": lambda z: torch.where(z > 0, z.sqrt(), z),
+    "reciprocal": lambda z: (1 / z).masked_fill(z == 0, 0.0),
+    "log": lambda z: torch.where(z > 0, z.log(), 0.0),
+    "bytes": lambda z: torch.where(torch.tensor([1, 0, 1, 0]).byte(), z, 2 * z),
+}
+
+
+@pytest.mark.parametrize("name", GUARDS)
+@pytest.mark.filterwarnings("ignore:where received a uint8 condition")
+def test_entries_are_selected_not_multiplied(name):
+    """The branch that is not taken may have an infinite slope."""
+    x, data = torch.tensor([[-1.0, 0.0, 2.0, 3.0]]).double(), torch.ones(1, 1, 4).double()
+    ours = tangents(Call(GUARDS[name]), x, data, Engine(FloatField())).dense()
+    assert torch.equal(ours, oracle(Call(GUARDS[name]), x, data))
+
+
+def test_infinite_entries_leave_the_margin_of_a_kink():
+    x, data = torch.tensor([[1.0, 0.5, -4.0, 2.0]]).double(), torch.ones(1, 1, 4).double()
+    last = torch.tensor([False, False, False, True])
+    for net in (
+        lambda z: z.masked_fill(last, float("-inf")).relu(),
+        lambda z: torch.where((s := z.masked_fill(last, float("-inf"))) > 0, s, 0.0),
+    ):
+        engine = Engine(ModField(P), structural=True)
+        tangents(Call(net), x, data, engine)
+        assert (engine.kinks.units, engine.kinks.in_doubt, engine.kinks.margin) == (3, 0, 0.125)
+
+
+@pytest.mark.parametrize("other", [True, torch.tensor(True), 0])
+@pytest.mark.parametrize("columns", [0, 4])
+def test_comparisons_with_anything(other, columns):
+    x, data = torch.tensor([[1.0, 0.5, -4.0, 2.0]]).double(), torch.ones(1, 1, 4).double()
+    net = Call(lambda z: torch.where(z[:, :columns] > other, z[:, :columns], 0.0))
+    ours = tangents(net, x, data, Engine(ModField(P), structural=True)).dense()
+    assert torch.equal(ours, oracle(net, x, data))
+
+
 def test_an_infinite_fill_has_no_residue_in_a_family():
     x = torch.ones(1, 4, 9, 9).double()
     net = Call(lambda z: z.masked_fill(MASK, float("-inf")))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 import empirical.rules.linear as linear
 import empirical.rules.norms as norms
 import empirical.waiting as waiting
+from empirical.chunks import Costs
 from empirical.digits import build
 from empirical.fields import FloatField, ModField
 from empirical.push import push
@@ -14,6 +15,7 @@ from empirical.tangents import Engine
 from empirical.waiting import Steps
 from tests.empirical.test_chunks import K, tangents
 from tests.empirical.test_deferred import PRIME, dense, pushed
+from tests.empirical.test_tangents import Call
 
 TOKENS, WIDTH, HEADS = 6, 8, 2
 #: 40 directions of two heads' scores in float64 take 23 kB: they do not pass together
@@ -252,3 +254,56 @@ def test_results_arrive_wherever_the_last_product_put_them(monkeypatch, after):
     torch.testing.assert_close(
         chain.with_lead([4]).carried_out(), expected[:, 0], rtol=0, atol=1e-14
     )
+
+
+def changed_after_use(z: Tensor) -> Tensor:
+    """Both constants are gone before anything asks for the product's entries."""
+    w, scale = torch.eye(WIDTH).double()[None] * 2, torch.full((WIDTH,), 3.0).double()
+    y = z @ w * scale
+    w.zero_()
+    scale.zero_()
+    return (y + z.sin()) * 3
+
+
+@pytest.mark.parametrize("chunks", [4, 5, 7, 8, 11])
+@pytest.mark.parametrize(
+    "net", [Attention(Masked()), Call(changed_after_use)], ids=["mask", "factors"]
+)
+def test_constants_are_those_of_the_first_chunk(few, net, chunks):
+    """Also in a last step of fewer directions, whatever the module has done to its own since."""
+    x = torch.randn(1, TOKENS, WIDTH, dtype=torch.float64)
+    data = torch.randn(40, 1, TOKENS, WIDTH, dtype=torch.float64)
+    ours = pushed(net, x, data, chunks=chunks)
+    expected = dense(net, x, data)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-13 * float(expected.abs().max()))
+
+
+class Late(nn.Module):
+    """A chain that still waits enters a module that runs in chunks, and is used again after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.first = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Tanh(), nn.ReLU())
+        self.tap, self.second = (
+            nn.Identity(),
+            nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Tanh(), nn.ReLU()),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = (x @ x.transpose(1, 2)).softmax(-1) @ x
+        return self.second(self.tap(self.first(y))) + y
+
+
+def test_what_waits_may_enter_a_module_in_chunks(few):
+    net = Late().double().eval().requires_grad_(False)
+    x = torch.randn(1, TOKENS, WIDTH, dtype=torch.float64)
+    data = torch.randn(41, 1, TOKENS, WIDTH, dtype=torch.float64)
+    costs, found = Costs(), []
+    taps = ["tap", ""]
+    push(net, x, data[:1], Engine(FloatField()), taps, lambda n, t: None, costs=costs)
+    push(
+        net, x, data, Engine(FloatField()), taps, lambda n, t: found.append(t.dense()),
+        chunks=dict.fromkeys(costs.inside, 7),
+    )  # fmt: skip
+    torch.testing.assert_close(found[-1], dense(net, x, data), rtol=0, atol=1e-13)

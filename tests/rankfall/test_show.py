@@ -37,6 +37,18 @@ def test_a_name_is_not_broken(terminal):
     assert max(map(len, Text.from_ansi(terminal.getvalue()).plain.splitlines())) <= 80
 
 
+def test_columns_that_do_not_fit_are_broken_not_cut_off(terminal):
+    name = "a_name_of_24_characters_"
+    show.table("t", ("claim", "net", "verdict", "n"), [(name, name, name, "1234567")], wrap=(1, 2))
+    assert "1234567" in terminal.getvalue()
+
+
+def test_a_step_with_brackets_is_text(terminal):
+    with show.TerminalProgress() as progress:
+        progress.start("nets[/x] on [b]", 1)
+    assert "nets[/x] on [b]" in terminal.getvalue()
+
+
 def test_a_progress_line_fits(terminal):
     with show.TerminalProgress() as progress:
         for step in (
