@@ -34,8 +34,8 @@ class FloatField:
         return str(self.dtype).removeprefix("torch.")
 
     def constant(self, value: Tensor) -> Tensor:
-        """A stored tensor as field elements."""
-        return value.to(self.dtype)
+        """A stored tensor as field elements, a copy: the module may change its own while they are used."""
+        return value.to(self.dtype, copy=True)
 
     def scalar(self, value: float) -> float:
         """A stored number as a field element."""

@@ -164,13 +164,9 @@ class Engine:
         return Tangent(self, primal, data, offset, support)
 
     def constant(self, value: Any) -> Any:
-        """A stored tensor or number as an element of the tangents' field.
-
-        For later chunks a copy: the module may change its own in place.
-        """
+        """A stored tensor or number as an element of the tangents' field."""
         if isinstance(value, Tensor):
-            found = self.field.constant(value)
-            return found.clone() if found is value and self.memo is not None else found
+            return self.field.constant(value)
         return self.field.scalar(value)
 
     def track(self, data: Tensor) -> _Live:

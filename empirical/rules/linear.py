@@ -49,7 +49,7 @@ def matmul(engine: Engine, func: Any, a: Tensor, b: Tensor) -> Tangent:
 
 
 def _constant(engine: Engine, value: Tensor) -> Tensor:
-    return engine.once(lambda: engine.constant(value))  # type: ignore[no-any-return]
+    return engine.once(lambda: engine.field.constant(value))
 
 
 def flat(engine: Engine, x: Tangent, other: Tensor, left: bool) -> Block:
@@ -62,7 +62,7 @@ def flat(engine: Engine, x: Tangent, other: Tensor, left: bool) -> Block:
             if out is not None:
                 return out, (o0, 0)
         if worth_waiting(engine, *kept.shape):
-            return Deferred(engine.field, x.data_, engine.once(kept.clone)), (o0, 0)
+            return Deferred(engine.field, x.data_, kept), (o0, 0)
         return Deferred(engine.field, x.data_, kept).carried_out(), (o0, 0)
     side_by_side = x.data_.permute(1, 0, 2).reshape(n0, k * n1)
     out = engine.field.matmul(other[:, o0 : o0 + n0], side_by_side)

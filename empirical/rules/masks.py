@@ -30,19 +30,19 @@ def where(engine: Engine, func: Any, mask: Tensor, a: Any, b: Any) -> Tangent:
     primal = engine.once(lambda: torch.where(mask, primal_of(engine, a), primal_of(engine, b)))
     shape = tuple(primal.shape)
     blocks, supports = [], []
-    for x, kept in zip((a, b), engine.once(lambda: (mask, ~mask)), strict=True):
+    for x, dropped in zip((a, b), engine.once(lambda: (~mask, mask)), strict=True):
         if isinstance(x, Tangent):
-            blocks.append(_selected(broadcast(x, shape), kept))
+            blocks.append(_without(broadcast(x, shape), dropped))
             support = support_of(x, shape)
-            supports.append(None if support is None else support & kept)
+            supports.append(None if support is None else support & ~dropped)
     data, offset = blocks[0] if len(blocks) == 1 else unite(engine, *blocks)
     return engine.wrap(primal, data, offset, ones_support(*supports))
 
 
-def _selected(block: Block, kept: Tensor) -> Block:
-    """The block where ``kept``, zero elsewhere, also where its entries are not finite (``sqrt`` at 0)."""
+def _without(block: Block, dropped: Tensor) -> Block:
+    """The block with zeros where ``dropped``, also where its entries are not finite (``sqrt`` at 0)."""
     data, offset = block
-    dropped = ~crop(kept, block)
+    dropped = crop(dropped, block)
     if isinstance(data, Steps):
         return data.then(lambda t, c: t.masked_fill(c, 0), dropped), offset
     return entries(data).masked_fill(dropped, 0), offset

@@ -265,10 +265,22 @@ def changed_after_use(z: Tensor) -> Tensor:
     return (y + z.sin()) * 3
 
 
+def changed_convolutions(z: Tensor) -> Tensor:
+    """A pointwise and a depthwise kernel, which need no other layout than their own."""
+    image = z.reshape(1, TOKENS, WIDTH, 1)
+    point, depth = torch.ones(TOKENS, TOKENS, 1, 1).double(), torch.ones(TOKENS, 1, 3, 3).double()
+    y = nn.functional.conv2d(image, point)
+    y = nn.functional.conv2d(y, depth, padding=1, groups=TOKENS)
+    point.zero_()
+    depth.zero_()
+    return (y + image.sin()) * 3
+
+
 @pytest.mark.parametrize("chunks", [4, 5, 7, 8, 11])
 @pytest.mark.parametrize(
-    "net", [Attention(Masked()), Call(changed_after_use)], ids=["mask", "factors"]
-)
+    "net", [Attention(Masked()), Call(changed_after_use), Call(changed_convolutions)],
+    ids=["mask", "factors", "convolutions"],
+)  # fmt: skip
 def test_constants_are_those_of_the_first_chunk(few, net, chunks):
     """Also in a last step of fewer directions, whatever the module has done to its own since."""
     x = torch.randn(1, TOKENS, WIDTH, dtype=torch.float64)
