@@ -23,8 +23,9 @@ from torch import Tensor
 from empirical.chunks import Costs
 from empirical.runs import peak_bytes
 from empirical.spectrum import STRIP, Spectrum, from_triangle, triangle, without_zeros
-from empirical.tangents import Tangent
+from empirical.tangents import Tangent, memory_order
 from empirical.taps import Tap
+from empirical.turned import FEWEST, Factor, cholesky, turn
 from theory.errors import InputError
 
 #: what a pass needs beside live tangents: primal values, patches of a convolution, strips of the QR
@@ -103,10 +104,17 @@ Finish = Callable[[Tap, Spectrum, tuple[int, ...]], None]
 
 @dataclass
 class Columns:
-    """Gathers the tangents of taps over blocks and hands over spectra."""
+    """Gathers the tangents of taps over blocks and hands over spectra.
+
+    Attributes:
+        turning: whether directions may be turned to where the Jacobian's columns are orthogonal.
+        turned: whether they have been, and the last spectrum gained by it.
+    """
 
     plan: Plan
     taps: Sequence[Tap]
+    turning: bool = True
+    turned: bool = False
     folder: Any = None
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     alive: dict[Path, list[Tensor]] = field(default_factory=dict)
@@ -118,9 +126,10 @@ class Columns:
         rows = as_rows(x.data_)
         self.operations = x.engine.operations
         if len(self.plan.parts) == 1:
+            factor = self._factor(tap, x, rows, dtype)
             spec = from_triangle(
-                triangle(rows, precision=dtype), (x.primal.numel(), rows.shape[0]), dtype=dtype,
-                operations=self.operations,
+                factor.R, (x.primal.numel(), rows.shape[0]), dtype=dtype,
+                operations=self.operations, growth=factor.growth,
             )  # fmt: skip
             finish(tap, spec, shape)
             return
@@ -136,6 +145,24 @@ class Columns:
                 kept.append(torch.arange(strip.shape[1]) if alive is None else alive.cpu())
                 strip.contiguous().cpu().numpy().tofile(file)
         self.alive[path] = kept
+
+    def _factor(self, tap: Tap, x: Tangent, rows: Tensor, dtype: torch.dtype) -> Factor:
+        """R of the tap's Jacobian; turns the directions where the taps after it can gain by it.
+
+        The first separator turns them. Where the QR by Cholesky then fails they are turned again, unless
+        they never gained: a network that bends its tangents too much pays for one attempt.
+        """
+        if self.turned and rows.shape[1] >= FEWEST * rows.shape[0]:
+            factor = cholesky(rows)
+            if factor is not None:
+                self.turning = True
+                return factor
+            self.turned = False
+        R = triangle(rows, precision=dtype)
+        if self.turning and not self.turned and tap.separator and tap != self.taps[-1]:
+            self.turning, self.turned = False, True
+            turn(x, R)
+        return Factor(R)
 
     def finish(self, finish: Finish, dtype: torch.dtype) -> None:
         """Spectra of the taps whose columns waited on disk."""
@@ -176,6 +203,4 @@ class Columns:
 
 def as_rows(data: Tensor) -> Tensor:
     """Tangents [K, *window] as [K, rows] in whatever order needs no copy (order is no matter)."""
-    strides = data.stride()
-    order = sorted(range(1, data.ndim), key=lambda d: (-strides[d], d))
-    return data.permute(0, *order).reshape(data.shape[0], -1)
+    return data.permute(0, *memory_order(data)).reshape(data.shape[0], -1)

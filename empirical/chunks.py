@@ -175,6 +175,7 @@ def _chunked(
                     target.data_[some.start : some.stop] = x.data_
 
         for i in places:
+            leaves[i].check_basis()
             leaves[i].carry_out()  # what it remembers is not the chunks' memo
         layer, path = engine.layer, list(engine.path)
         engine.memo, engine.chunk = [], size

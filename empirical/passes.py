@@ -31,7 +31,7 @@ from empirical.spectrum import (
     relative_rank,
     stable_rank,
 )
-from empirical.tangents import Engine, Tangent
+from empirical.tangents import Engine, Tangent, TurnedError
 from empirical.taps import Tap
 from theory.errors import UnsupportedError
 
@@ -76,6 +76,12 @@ class Run:
 
     def floats(self, dtype: torch.dtype) -> Profile:
         """Spectra over a float field, with relative ranks and the smooth ranks."""
+        try:
+            return self._floats(dtype, turning=True)
+        except TurnedError:  # a tap shown to be a separator at other images is none at this one
+            return self._floats(dtype, turning=False)
+
+    def _floats(self, dtype: torch.dtype, turning: bool) -> Profile:
         started = time.perf_counter()
         records: list[Record] = []
         spectra: dict[str, np.ndarray] = {}
@@ -117,7 +123,7 @@ class Run:
                 )
             self.say(f"{tap.name} {found.value}")
 
-        columns = Columns(self.plan(engine), self.taps)
+        columns = Columns(self.plan(engine), self.taps, turning)
         for part in columns.plan.parts:
 
             def read(tap: Tap, x: Tangent, part: range = part) -> None:

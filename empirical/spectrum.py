@@ -1,11 +1,11 @@
 """Singular values of a Jacobian and what is read off them: relative ranks as Weyl intervals.
 
-The spectrum comes from a blocked Householder QR of J in the precision in which J was computed and
-an SVD of the triangle in float64, never from J^T J, whose float32 cut-off is sqrt(n * eps32) of the
-largest singular value. A QR of a float32 J in float64 costs twice as much and tells nothing more:
-its own error, 4e-7 of sigma_1 in float32 at most where it was measured, is below that of the pass.
-A float spectrum carries an error bound, so a relative rank is an interval, not a number
-(theory.md, rows *weyl* and section 2).
+The spectrum comes from a QR of J in the precision in which J was computed and an SVD of the triangle
+in float64, never from J^T J, whose float32 cut-off is sqrt(n * eps32) of the largest singular value:
+Householder's QR by steps, or Cholesky's where the columns are nearly orthogonal (``empirical.turned``).
+A QR of a float32 J in float64 costs twice as much and tells nothing more: its own error, 4e-7 of
+sigma_1 in float32 at most where it was measured, is below that of the pass. A float spectrum carries
+an error bound, so a relative rank is an interval, not a number (theory.md, rows *weyl* and section 2).
 """
 
 from __future__ import annotations
@@ -141,9 +141,22 @@ def spectrum(J: Tensor, *, dtype: torch.dtype | None = None, operations: int = 0
 
 
 def from_triangle(
-    R: Tensor, shape: tuple[int, int], *, dtype: torch.dtype, operations: int = 0
+    R: Tensor,
+    shape: tuple[int, int],
+    *,
+    dtype: torch.dtype,
+    operations: int = 0,
+    growth: float = 0.0,
 ) -> Spectrum:
-    """Spectrum of the matrix of ``shape`` whose QR triangle is ``R``, in the precision of its QR."""
+    """Spectrum of the matrix of ``shape`` whose QR triangle is ``R``, in the precision of its QR.
+
+    Args:
+        R: [min(rows, directions), directions].
+        shape: (rows, directions).
+        dtype: precision of the pass.
+        operations: of the pass.
+        growth: of the relative error in Cholesky's QR (``empirical.turned``).
+    """
     count = min(shape)
     if R.numel() == 0:
         return Spectrum(np.zeros(count), 0.0, shape)
@@ -153,7 +166,9 @@ def from_triangle(
     values = np.sort(np.concatenate([values, np.zeros(max(0, count - len(values)))]))[::-1][:count]
     norm = float(np.sqrt((values**2).sum()))
     # Householder QR by steps: measured 6 units at 768 columns in float32, here 55
-    own = UNIT[R.dtype] * 2 * np.sqrt(shape[1])
+    own = (
+        UNIT[R.dtype] * 2 * np.sqrt(shape[1]) * max(1.0, growth * values[0] / norm if norm else 0.0)
+    )
     # random-walk growth of one unit roundoff an operation; an estimate, hence "measured"
     passed = UNIT.get(dtype, 2.0**-24) * 4 * np.sqrt(operations) if operations else 0.0
     return Spectrum(np.ascontiguousarray(values), float(norm * (own + passed)), shape)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence, ValuesView
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar, cast
@@ -31,6 +31,10 @@ from theory.errors import UnsupportedError
 
 class CrossedError(UnsupportedError):
     """Chunks side by side met in a tensor that a module keeps between calls (``self.x = ...``)."""
+
+
+class TurnedError(UnsupportedError):
+    """A tangent of the basis before the directions were turned met later ones (``empirical.turned``)."""
 
 
 T = TypeVar("T")
@@ -76,6 +80,7 @@ class Engine:
         chunk: how many of them the later chunks of a module have at most, 0 outside chunks.
         rehearsal: only the costs of the pass are wanted, its values are not.
         matrices: of a rehearsal, bytes of the tokens' matrices of the module under way.
+        turns: how often the directions have been turned to another basis.
     """
 
     field: Field
@@ -97,6 +102,7 @@ class Engine:
     chunk: int = 0
     rehearsal: bool = False
     matrices: int = 0
+    turns: int = 0
 
     def once(self, compute: Callable[[], T]) -> T:
         """A value that does not depend on the directions: later chunks take the first one's."""
@@ -212,6 +218,7 @@ class Tangent(Tensor):
     support: Tensor | None
     group: list[weakref.ref[Tangent]]
     live: list[_Live]
+    turns: int
 
     @staticmethod
     def __new__(
@@ -244,13 +251,15 @@ class Tangent(Tensor):
         assert data is not None
         self.engine = engine
         self.group = [weakref.ref(self)]
-        self._set(primal, data, offset, support)
+        self.become(primal, data, offset, support)
 
-    def _set(
+    def become(
         self, primal: Tensor, data: Tensor | Waiting, offset: Sequence[int] | None,
         support: Tensor | None,
     ) -> None:  # fmt: skip
+        """Hold these, in the engine's present basis."""
         self.primal, self.held, self.support = primal, data, support
+        self.turns = self.engine.turns
         self.offset = tuple(offset) if offset is not None else (0,) * primal.ndim
         assert data.ndim == primal.ndim + 1, (data.shape, primal.shape)
         kept = (data,) if isinstance(data, Tensor) else data.kept
@@ -280,6 +289,15 @@ class Tangent(Tensor):
                 func, f"an in-place operation on a tensor with {len(alive)} live views"
             )
 
+    def check_basis(self) -> None:
+        """Refuse a tangent of the directions before they were turned.
+
+        Raises:
+            TurnedError: the path of this tangent goes around the tap where they were.
+        """
+        if self.turns != self.engine.turns:
+            raise TurnedError(f"module {self.engine.where()!r} uses what goes around a tap")
+
     def assign(self, out: Tangent, func: Any) -> None:
         """Become ``out``, as an in-place operation ``func`` makes it.
 
@@ -289,7 +307,7 @@ class Tangent(Tensor):
         self.check_views(func)
         if tuple(out.shape) != tuple(self.shape):
             raise self.engine.refuse(func, "an in-place operation changed the shape")
-        self._set(out.primal, out.held, out.offset, out.support)
+        self.become(out.primal, out.held, out.offset, out.support)
 
     @property
     def directions(self) -> int:
@@ -332,6 +350,8 @@ class Tangent(Tensor):
         kwargs = kwargs or {}
         engine = _engine(args, kwargs)
         engine.check_thread()
+        if engine.turns:
+            _check_basis((args, kwargs.values()))
         if engine.replaying is None:
             engine.operations += 1
         function = RULES.get(func)
@@ -362,6 +382,15 @@ def _engine(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Engine:
     return next(a for a in pytree.tree_leaves((args, kwargs)) if isinstance(a, Tangent)).engine
 
 
+def _check_basis(operands: Iterable[Any]) -> None:
+    """Refuse tangents of another basis; thousands of calls a pass: pytree would be felt."""
+    for one in operands:
+        if isinstance(one, Tangent):
+            one.check_basis()
+        elif isinstance(one, (tuple, list, ValuesView)):
+            _check_basis(one)
+
+
 @cache
 def _returns_view(func: Any) -> bool:
     returns = func._schema.returns
@@ -386,7 +415,12 @@ def _in_place(engine: Engine, func: Any, args: Any, kwargs: Any) -> Any:
 def zeros_like_layout(data: Tensor, sizes: Sequence[int]) -> Tensor:
     """Zeros of [K, *sizes] whose dimensions lie in memory in the order of ``data``'s."""
     shape = (data.shape[0], *sizes)
-    strides = data.stride()
-    order = sorted(range(data.ndim), key=lambda d: (-strides[d], d))
+    order = memory_order(data, 0)
     flat = torch.zeros([shape[d] for d in order], dtype=data.dtype, device=data.device)
     return flat.permute([order.index(d) for d in range(data.ndim)])
+
+
+def memory_order(data: Tensor, first: int = 1) -> list[int]:
+    """The dimensions of ``data`` from ``first`` on, in the order in which they lie in memory."""
+    strides = data.stride()
+    return sorted(range(first, data.ndim), key=lambda d: (-strides[d], d))

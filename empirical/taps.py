@@ -185,7 +185,9 @@ def named_taps(
         known = {}
     taps = []
     for index, name in enumerate(names):
-        kind, separator = (known[name].kind, True) if name in known else ("other", False)
+        kind, separator = (
+            (known[name].kind, known[name].separator) if name in known else ("other", False)
+        )
         taps.append(Tap(name, index, separator, kind))
     return tuple(taps)
 
