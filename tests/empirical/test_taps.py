@@ -10,7 +10,7 @@ from torch import nn
 import empirical.taps as taps
 from empirical.facts import facts
 from empirical.jacobian import jacobian_profile
-from empirical.taps import default_taps, separators
+from empirical.taps import default_taps, named_taps, separators
 
 
 class TwoBranches(nn.Module):
@@ -31,6 +31,13 @@ class TwoBranches(nn.Module):
 def test_a_branch_around_a_tap_shows(around: float, expected: set[str]) -> None:
     model = TwoBranches(around).eval()
     assert separators(model, ["blocks.0", "blocks.1"], (3, 8, 8)) == expected
+
+
+def test_a_tap_named_by_hand_keeps_what_was_shown_of_it() -> None:
+    """A bound of the exact rank passes from one separator to the next: one too many is a wrong bound."""
+    for around, shown in ((0.0, True), (0.01, False)):
+        found = named_taps(TwoBranches(around).eval(), ["blocks.0", "blocks.1"], (3, 8, 8))
+        assert [tap.separator for tap in found] == [shown, True]
 
 
 @pytest.mark.parametrize(
