@@ -106,9 +106,12 @@ Finish = Callable[[Tap, Spectrum, tuple[int, ...]], None]
 class Columns:
     """Gathers the tangents of taps over blocks and hands over spectra.
 
+    The first separator turns the directions (``empirical.turned``). Where Cholesky's QR then fails they are
+    turned again, unless it never worked: a network that bends too much pays for one attempt.
+
     Attributes:
-        turning: whether directions may be turned to where the Jacobian's columns are orthogonal.
-        turned: whether they have been, and the last spectrum gained by it.
+        turning: whether directions may be turned.
+        turned: whether they are, and Cholesky's QR has not failed since.
     """
 
     plan: Plan
@@ -126,12 +129,15 @@ class Columns:
         rows = as_rows(x.data_)
         self.operations = x.engine.operations
         if len(self.plan.parts) == 1:
-            factor = self._factor(tap, x, rows, dtype)
+            factor = self._factor(rows, dtype)
             spec = from_triangle(
                 factor.R, (x.primal.numel(), rows.shape[0]), dtype=dtype,
                 operations=self.operations, growth=factor.growth,
             )  # fmt: skip
             finish(tap, spec, shape)
+            if self.turning and not self.turned and tap.separator and tap != self.taps[-1]:
+                self.turning, self.turned = False, True
+                turn(x, factor.R)
             return
         if self.folder is None:
             self.folder = tempfile.TemporaryDirectory(prefix="rankfall-")
@@ -146,23 +152,15 @@ class Columns:
                 strip.contiguous().cpu().numpy().tofile(file)
         self.alive[path] = kept
 
-    def _factor(self, tap: Tap, x: Tangent, rows: Tensor, dtype: torch.dtype) -> Factor:
-        """R of the tap's Jacobian; turns the directions where the taps after it can gain by it.
-
-        The first separator turns them. Where the QR by Cholesky then fails they are turned again, unless
-        they never gained: a network that bends its tangents too much pays for one attempt.
-        """
+    def _factor(self, rows: Tensor, dtype: torch.dtype) -> Factor:
+        """R of a tap's Jacobian, by Cholesky's QR where the directions have been turned for it."""
         if self.turned and rows.shape[1] >= FEWEST * rows.shape[0]:
             factor = cholesky(rows)
             if factor is not None:
                 self.turning = True
                 return factor
             self.turned = False
-        R = triangle(rows, precision=dtype)
-        if self.turning and not self.turned and tap.separator and tap != self.taps[-1]:
-            self.turning, self.turned = False, True
-            turn(x, R)
-        return Factor(R)
+        return Factor(triangle(rows, precision=dtype))
 
     def finish(self, finish: Finish, dtype: torch.dtype) -> None:
         """Spectra of the taps whose columns waited on disk."""

@@ -6,7 +6,7 @@ residual blocks bend little (columns scaled to unit length have condition 1.5 be
 4 behind twelve, where J itself has 2e3). With ``J V = Y D``, columns of Y of unit length, Cholesky's QR
 of Y costs half of Householder's operations, all in large products; its error is multiplicative,
 ``sigma_i (1 + O(u / lambda_min(Y^T Y)))`` for every i, small ones too, because scaling a column costs
-nothing (Demmel and Veselic 1992, "Jacobi's method is more accurate than QR", theorem 2.3). That is what
+nothing (Demmel and Veselic 1992, "Jacobi's method is more accurate than QR", section 2). That is what
 J^T J in the given directions lacks: its error is u sigma_1^2 in every eigenvalue. Where the columns of Y
 are not nearly orthogonal there is no such QR, and Householder's is taken (``empirical.spectrum``).
 """
@@ -52,12 +52,15 @@ def cholesky(rows: Tensor) -> Factor | None:
         rows: J transposed, [directions, rows], float32 or float64.
     """
     gram = _gram(rows)
-    lengths = gram.diagonal().sqrt()
-    scaled = gram / lengths / lengths[:, None]
+    squares = gram.diagonal()
+    number = torch.finfo(rows.dtype)
+    # what underflows of each product would be seen; a direction without effect; an infinite entry
     if not bool(
-        scaled.isfinite().all()
-    ):  # a direction without effect, or an entry that is infinite
+        (squares > rows.shape[1] * number.tiny / number.eps).all() & squares.isfinite().all()
+    ):
         return None
+    lengths = squares.sqrt()
+    scaled = gram / lengths / lengths[:, None]
     least = float(torch.linalg.eigvalsh(scaled)[0])
     if least * GROWTH < 1:
         return None
@@ -101,11 +104,7 @@ def turn(x: Tangent, R: Tensor) -> None:
     vectors = torch.linalg.svd(R.to(torch.float64)).Vh.to(data)
     flat = vectors @ data.permute(0, *order).reshape(len(data), -1)
     turned = flat.reshape(len(data), *(data.shape[d] for d in order))
+    back = [0, *(order.index(d) + 1 for d in range(1, data.ndim))]
     x.engine.turns += 1
     x.engine.operations += 1
-    x.become(
-        x.primal,
-        turned.permute(0, *(order.index(d) + 1 for d in range(1, data.ndim))),
-        x.offset,
-        x.support,
-    )
+    x.become(x.primal, turned.permute(back), x.offset, x.support)

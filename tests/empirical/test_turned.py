@@ -74,6 +74,19 @@ def test_columns_that_are_not_nearly_orthogonal_are_refused(dtype):
         assert cholesky(other.to(dtype)) is None, entry
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_underflows_is_left_to_householder(dtype):
+    """Squares of a vanishing Jacobian's entries are zero in its precision; scaled up, nothing is lost."""
+    J = graded(2000, torch.linspace(1, 0.1, 12, dtype=torch.float64))
+    least = torch.finfo(dtype).tiny ** 0.5
+    for scale, works in ((1.0, True), (least * 2**30, True), (least, False), (least**1.5, False)):
+        factor = cholesky((J * scale).to(dtype))
+        assert (factor is not None) == works, scale
+        if factor is not None:
+            values = torch.linalg.svdvals(factor.R.double() / scale)
+            assert torch.allclose(values, torch.linalg.svdvals(J), rtol=50 * UNIT[dtype])
+
+
 def test_growth_is_that_of_the_scaled_columns_and_enters_the_error():
     J = graded(3000, torch.linspace(1, 1e-3, 20, dtype=torch.float64), bend=0.5)
     factor = cholesky(J)
