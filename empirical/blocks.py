@@ -135,7 +135,7 @@ class Columns:
                 operations=self.operations, growth=factor.growth,
             )  # fmt: skip
             finish(tap, spec, shape)
-            if self.turning and not self.turned and tap.separator and tap != self.taps[-1]:
+            if self.turning and not self.turned and tap.separator and self._large_ones_follow(tap):
                 self.turning, self.turned = False, True
                 turn(x, factor.R)
             return
@@ -151,6 +151,9 @@ class Columns:
                 kept.append(torch.arange(strip.shape[1]) if alive is None else alive.cpu())
                 strip.contiguous().cpu().numpy().tofile(file)
         self.alive[path] = kept
+
+    def _large_ones_follow(self, tap: Tap) -> bool:
+        return any(later.kind not in ("pooled", "logits") for later in self.taps[tap.index + 1 :])
 
     def _factor(self, rows: Tensor, dtype: torch.dtype) -> Factor:
         """R of a tap's Jacobian, by Cholesky's QR where the directions have been turned for it."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from empirical.spectrum import without_zeros
 from empirical.tangents import Tangent, memory_order
 from empirical.threads import threads
 
@@ -82,6 +83,7 @@ def _share(rows: Tensor) -> Tensor:
     total = torch.zeros(k, k, dtype=torch.float64)
     product = rows.new_empty(k, k)
     for strip in torch.split(rows, STRIP, 1):
+        strip, _ = without_zeros(strip)
         for start in range(0, k, COLUMNS):
             some = slice(start, start + COLUMNS)
             upto = slice(min(k, start + COLUMNS))
