@@ -23,10 +23,10 @@ import torch
 from torch import Tensor, nn
 
 from empirical.chunks import Costs
+from empirical.engine import Engine
 from empirical.fields import FloatField, ModField, random_primes
 from empirical.models import load
 from empirical.push import push
-from empirical.tangents import Engine
 from empirical.taps import forward_order
 from theory.errors import InputError, UnsupportedError
 

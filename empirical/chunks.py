@@ -22,8 +22,9 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from empirical.engine import CrossedError, Engine
 from empirical.fields import FloatField
-from empirical.tangents import CrossedError, Engine, Tangent
+from empirical.tangents import Tangent
 from empirical.threads import forward_pass, threads
 
 #: bytes of live tangents of a chunk: they, and what an operation reads beside them, stay in cache

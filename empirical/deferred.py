@@ -20,7 +20,7 @@ from empirical.fields import Field
 from empirical.waiting import WORKSPACE, Waiting
 
 if TYPE_CHECKING:
-    from empirical.tangents import Engine
+    from empirical.engine import Engine
 
 #: bytes of all matrices that wait for the later chunks of a module
 LARGEST = 256 << 20

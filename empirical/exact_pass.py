@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from empirical.directions import with_random_weights
+from empirical.engine import Engine
 from empirical.fields import ModField, random_primes
 from empirical.pattern import Choice, Kinks
 from empirical.profile import Profile
 from empirical.rounding import PatternCheck, check_pattern
-from empirical.tangents import Engine
 
 if TYPE_CHECKING:
     from empirical.passes import Run

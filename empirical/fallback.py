@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from empirical.tangents import Engine, Tangent
+from empirical.engine import Engine
+from empirical.tangents import Tangent
 
 #: torch's forward mode has one level for the whole process: the first chunk to leave it would take the
 #: tangents of those side by side

@@ -19,6 +19,7 @@ from empirical import exact_pass
 from empirical.blocks import Columns, Plan, fixed_bytes, plan_blocks, trim
 from empirical.chunks import Costs
 from empirical.directions import Request, directions
+from empirical.engine import Engine, TurnedError
 from empirical.fields import FloatField
 from empirical.finite import Sketch
 from empirical.profile import Profile
@@ -31,7 +32,7 @@ from empirical.spectrum import (
     relative_rank,
     stable_rank,
 )
-from empirical.tangents import Engine, Tangent, TurnedError
+from empirical.tangents import Tangent
 from empirical.taps import Tap
 from theory.errors import UnsupportedError
 

@@ -12,8 +12,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from empirical.chunks import Costs, in_chunks
+from empirical.engine import Engine
 from empirical.fields import FloatField
-from empirical.tangents import Engine, Tangent
+from empirical.tangents import Tangent
 from empirical.threads import forward_pass
 from theory.errors import InputError
 

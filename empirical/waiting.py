@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from empirical.tangents import Engine
+    from empirical.engine import Engine
 
 #: bytes of what one operation reads at a time: as large as the last-level cache can bear
 WORKSPACE = 24 << 20

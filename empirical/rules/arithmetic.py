@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from empirical.engine import Engine
 from empirical.fields import FloatField
 from empirical.rules.boxes import broadcast, entries, scaled, unite
 from empirical.rules.operands import ones_support, primal_of, support_of
-from empirical.tangents import Engine, Tangent, rule
+from empirical.tangents import Tangent, rule
 
 aten = torch.ops.aten
 

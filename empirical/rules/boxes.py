@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from empirical.tangents import Engine, Tangent, zeros_like_layout
+from empirical.engine import Engine
+from empirical.tangents import Tangent, zeros_like_layout
 from empirical.waiting import Waiting
 
 #: data and offset of a box; what waits is handed on by what knows it

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from empirical.engine import Engine
 from empirical.fields import Field, FloatField
 from empirical.rules.operands import primal_of
-from empirical.tangents import Engine, Tangent, rule
+from empirical.tangents import Tangent, rule
 from empirical.waiting import WORKSPACE
 
 aten = torch.ops.aten

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from empirical.deferred import Deferred, narrowed, worth_waiting
+from empirical.engine import Engine
 from empirical.rules.arithmetic import add
 from empirical.rules.boxes import Block, scaled, unite
 from empirical.rules.operands import primal_of
-from empirical.tangents import Engine, Tangent, rule
+from empirical.tangents import Tangent, rule
 from empirical.waiting import Steps
 
 aten = torch.ops.aten

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from empirical.engine import Engine
 from empirical.rules.boxes import Block, broadcast, crop, entries, unite
 from empirical.rules.operands import ones_support, primal_of, support_of
-from empirical.tangents import Engine, Tangent, rule
+from empirical.tangents import Tangent, rule
 from empirical.waiting import Steps
 
 aten = torch.ops.aten

@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from empirical.engine import Engine
 from empirical.fields import FloatField, ModField
 from empirical.rules.arithmetic import add, mul
 from empirical.rules.boxes import crop, full_along
-from empirical.tangents import Engine, Tangent, rule
+from empirical.tangents import Tangent, rule
 from empirical.waiting import Steps
 from theory.errors import InputError
 

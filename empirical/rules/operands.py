@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from empirical.tangents import Engine, Tangent
+from empirical.engine import Engine
+from empirical.tangents import Tangent
 
 
 def primal_of(engine: Engine, x: Any) -> Any:

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from empirical.engine import Engine
 from empirical.fields import ModField
 from empirical.pattern import Choice, largest
 from empirical.rules.arithmetic import recorded
 from empirical.rules.boxes import crop, scaled
 from empirical.rules.operands import ones_support, primal_of, support_of
-from empirical.tangents import Engine, Tangent, rule
+from empirical.tangents import Tangent, rule
 from empirical.waiting import Waiting
 
 aten = torch.ops.aten

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from empirical.engine import Engine
 from empirical.fields import ModField
 from empirical.pattern import Choice, largest
 from empirical.rules.boxes import scaled
 from empirical.rules.conv import padded, reach
-from empirical.tangents import Engine, Tangent, rule
+from empirical.tangents import Tangent, rule
 
 aten = torch.ops.aten
 

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from empirical.engine import Engine
 from empirical.rules.boxes import Block, broadcast, full_along
 from empirical.rules.operands import ones_support, primal_of
 from empirical.rules.reshape import reshaped
-from empirical.tangents import Engine, Tangent, rule
+from empirical.tangents import Tangent, rule
 
 aten = torch.ops.aten
 

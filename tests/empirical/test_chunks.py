@@ -8,9 +8,9 @@ from torch import nn
 
 from empirical.chunks import CACHE, FEWEST, Costs, _equal, at_a_time
 from empirical.digits import build
+from empirical.engine import Engine
 from empirical.fields import FloatField, ModField
 from empirical.push import push
-from empirical.tangents import Engine
 from empirical.threads import no_denormals
 from theory.errors import UnsupportedError
 

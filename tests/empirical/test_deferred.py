@@ -10,10 +10,10 @@ import empirical.deferred as deferred
 from empirical import passes
 from empirical.blocks import Plan
 from empirical.chunks import Costs
+from empirical.engine import Engine
 from empirical.fields import FloatField, ModField
 from empirical.jacobian import jacobian_profile
 from empirical.push import push
-from empirical.tangents import Engine
 
 #: not 786433 = 3 * 2^18 + 1, where 1/6 is a power of two and float32 products are exact
 PRIME = 753341

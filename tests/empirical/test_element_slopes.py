@@ -8,11 +8,11 @@ import timm
 import torch
 from torch import nn
 
+from empirical.engine import Engine
 from empirical.fields import FloatField, ModField, random_primes
 from empirical.jacobian import jacobian_profile
 from empirical.push import push
 from empirical.rounding import check_pattern
-from empirical.tangents import Engine
 from numeric.exact import rank as flint_rank
 from tests.empirical.test_fixed_point import exact
 

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from empirical.directions import with_random_weights
+from empirical.engine import Engine
 from empirical.fields import FloatField, ModField, random_primes
 from empirical.finite import rank_mod
 from empirical.jacobian import jacobian_profile
 from empirical.push import push
 from empirical.spectrum import relative_rank, spectrum
-from empirical.tangents import Engine
 
 P = random_primes(1, 0)[0]
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import empirical.fields as fields
+from empirical.engine import Engine
 from empirical.fields import FloatField, ModField, is_prime, random_primes
 from empirical.finite import Sketch, rank_mod
-from empirical.tangents import Engine
 from theory.errors import InputError
 
 P = random_primes(1, 0)[0]

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from empirical.engine import Engine
 from empirical.fields import FloatField
 from empirical.rules.reshape import cut, groups, merge, reshaped
-from empirical.tangents import Engine
 
 
 def factors(n, draw):

@@ -11,6 +11,7 @@ from torch import nn
 
 import empirical.rounding as rounding
 from empirical.digits import build
+from empirical.engine import Engine
 from empirical.exact_pass import _check
 from empirical.fields import ModField, random_primes
 from empirical.fixed_point import Fixed
@@ -18,7 +19,6 @@ from empirical.jacobian import jacobian_profile
 from empirical.pattern import Choice
 from empirical.push import push
 from empirical.rounding import Session, check_pattern
-from empirical.tangents import Engine
 from tests.empirical.test_fixed_point import exact, within
 
 PRIME = random_primes(1, 0)[0]

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from empirical.engine import Engine
 from empirical.fields import FloatField, ModField, random_primes
 from empirical.push import push
-from empirical.tangents import Engine, Tangent
+from empirical.tangents import Tangent
 from theory.errors import InputError, UnsupportedError
 
 P = random_primes(1, 0)[0]

@@ -9,9 +9,9 @@ import empirical.rules.norms as norms
 import empirical.waiting as waiting
 from empirical.chunks import Costs
 from empirical.digits import build
+from empirical.engine import Engine
 from empirical.fields import FloatField, ModField
 from empirical.push import push
-from empirical.tangents import Engine
 from empirical.waiting import Steps
 from tests.empirical.test_chunks import K, tangents
 from tests.empirical.test_deferred import PRIME, dense, pushed
