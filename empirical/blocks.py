@@ -23,7 +23,7 @@ from torch import Tensor
 from empirical.chunks import Costs
 from empirical.runs import peak_bytes
 from empirical.spectrum import STRIP, Spectrum, from_triangle, triangle, without_zeros
-from empirical.tangents import Tangent, memory_order
+from empirical.tangents import Tangent, as_rows
 from empirical.taps import Tap
 from empirical.turned import FEWEST, Factor, cholesky, turn
 from theory.errors import InputError
@@ -43,10 +43,12 @@ class Plan:
     Attributes:
         parts: the directions of each pass.
         chunks: how many of them a module takes at a time, by its path.
+        tangents: bytes that live tangents may have.
     """
 
     parts: tuple[range, ...]
     chunks: dict[str, int]
+    tangents: int
 
 
 def plan_blocks(
@@ -79,7 +81,7 @@ def plan_blocks(
     count = next(n for n in itertools.count(1) if need(-(-directions // n)) <= memory)
     size = -(-directions // count)
     parts = tuple(range(a, min(a + size, directions)) for a in range(0, directions, size))
-    return Plan(parts, costs.chunks(size, device))
+    return Plan(parts, costs.chunks(size, device), memory - fixed - WORKING)
 
 
 def fixed_bytes(device: torch.device) -> int:
@@ -106,18 +108,18 @@ Finish = Callable[[Tap, Spectrum, tuple[int, ...]], None]
 class Columns:
     """Gathers the tangents of taps over blocks and hands over spectra.
 
-    The first separator turns the directions (``empirical.turned``). Where Cholesky's QR then fails they are
-    turned again, unless it never worked: a network that bends too much pays for one attempt.
+    With one block, the first separator turns the directions (``empirical.turned``). Where Cholesky's QR then
+    fails they are turned again, unless it never worked: a network that bends too much pays for one attempt.
 
     Attributes:
-        turning: whether directions may be turned.
-        turned: whether they are, and Cholesky's QR has not failed since.
+        may_turn: whether directions may be turned.
+        nearly_orthogonal: they have been, and Cholesky's QR has not failed since.
     """
 
     plan: Plan
     taps: Sequence[Tap]
-    turning: bool = True
-    turned: bool = False
+    may_turn: bool = True
+    nearly_orthogonal: bool = False
     folder: Any = None
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     alive: dict[Path, list[Tensor]] = field(default_factory=dict)
@@ -135,8 +137,8 @@ class Columns:
                 operations=self.operations, growth=factor.growth,
             )  # fmt: skip
             finish(tap, spec, shape)
-            if self.turning and not self.turned and tap.separator and self._large_ones_follow(tap):
-                self.turning, self.turned = False, True
+            if self.may_turn and not self.nearly_orthogonal and self._turn_pays(tap, x, rows):
+                self.may_turn, self.nearly_orthogonal = False, True
                 turn(x, factor.R)
             return
         if self.folder is None:
@@ -152,17 +154,22 @@ class Columns:
                 strip.contiguous().cpu().numpy().tofile(file)
         self.alive[path] = kept
 
-    def _large_ones_follow(self, tap: Tap) -> bool:
-        return any(later.kind not in ("pooled", "logits") for later in self.taps[tap.index + 1 :])
+    def _turn_pays(self, tap: Tap, x: Tangent, rows: Tensor) -> bool:
+        """Whether large taps follow that depend on this one alone, and a copy of its tangents fits."""
+        following = list(self.taps)[list(self.taps).index(tap) + 1 :]
+        large = any(later.kind not in ("pooled", "logits") for later in following)
+        # the copy, and one more where the rows had to be gathered
+        fits = x.engine.total + 2 * rows.nbytes <= self.plan.tangents
+        return tap.separator and large and fits and rows.shape[1] > 0
 
     def _factor(self, rows: Tensor, dtype: torch.dtype) -> Factor:
         """R of a tap's Jacobian, by Cholesky's QR where the directions have been turned for it."""
-        if self.turned and rows.shape[1] >= FEWEST * rows.shape[0]:
+        if self.nearly_orthogonal and rows.shape[1] >= FEWEST * rows.shape[0]:
             factor = cholesky(rows)
             if factor is not None:
-                self.turning = True
+                self.may_turn = True
                 return factor
-            self.turned = False
+            self.nearly_orthogonal = False
         return Factor(triangle(rows, precision=dtype))
 
     def finish(self, finish: Finish, dtype: torch.dtype) -> None:
@@ -200,8 +207,3 @@ class Columns:
 
     def _file(self, tap: Tap, part: range) -> Path:
         return Path(self.folder.name) / f"{tap.index}-{part.start}.bin"
-
-
-def as_rows(data: Tensor) -> Tensor:
-    """Tangents [K, *window] as [K, rows] in whatever order needs no copy (order is no matter)."""
-    return data.permute(0, *memory_order(data)).reshape(data.shape[0], -1)

@@ -24,7 +24,7 @@ from torch.utils import _pytree as pytree
 
 from empirical.engine import CrossedError, Engine
 from empirical.fields import FloatField
-from empirical.tangents import Tangent
+from empirical.tangents import Tangent, empty_in_layout
 from empirical.threads import forward_pass, threads
 
 #: bytes of live tangents of a chunk: they, and what an operation reads beside them, stay in cache
@@ -242,12 +242,7 @@ def _whole(x: Any, count: int) -> Any:
     """A tangent tensor like the first chunk's ``x`` with room for all directions."""
     if not isinstance(x, Tangent):
         return x
-    strides = x.data_.stride()
-    order = sorted(range(1, x.data_.ndim), key=lambda d: (-strides[d], d))
-    sizes = [count, *(x.data_.shape[d] for d in order)]
-    flat = torch.empty(sizes, dtype=x.data_.dtype, device=x.data_.device)
-    data = flat.permute(0, *[1 + order.index(d) for d in range(1, x.data_.ndim)])
-    return x.engine.wrap(x.primal, data, x.offset, x.support)
+    return x.engine.wrap(x.primal, empty_in_layout(x.data_, count), x.offset, x.support)
 
 
 def _join_views(

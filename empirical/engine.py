@@ -56,6 +56,7 @@ class Engine:
         rehearsal: only the costs of the pass are wanted, its values are not.
         matrices: of a rehearsal, bytes of the tokens' matrices of the module under way.
         turns: how often the directions have been turned to another basis.
+        mixed: modules that used a tangent of the basis before; a model may catch the error.
     """
 
     field: Field
@@ -78,6 +79,7 @@ class Engine:
     rehearsal: bool = False
     matrices: int = 0
     turns: int = 0
+    mixed: set[str] = dataclasses.field(default_factory=set)
 
     def once(self, compute: Callable[[], T]) -> T:
         """A value that does not depend on the directions: later chunks take the first one's."""

@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from empirical.blocks import as_rows
 from empirical.fields import Field, ModField
 from empirical.spectrum import without_zeros
-from empirical.tangents import Tangent
+from empirical.tangents import Tangent, as_rows
 
 EXTRA = 8
 STEP = 1 << 14

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,13 +78,14 @@ class Run:
 
     def floats(self, dtype: torch.dtype) -> Profile:
         """Spectra over a float field, with relative ranks and the smooth ranks."""
-        try:
-            return self._floats(dtype, turning=True)
-        except TurnedError:  # a tap shown to be a separator at other images is none at this one
-            return self._floats(dtype, turning=False)
-
-    def _floats(self, dtype: torch.dtype, turning: bool) -> Profile:
         started = time.perf_counter()
+        with suppress(TurnedError):  # a tap shown, or said, to be a separator is none at this image
+            return self._floats(dtype, started)
+        # outside: the error would keep the first pass's tangents alive
+        return self._floats(dtype, started, ("pushed twice: a branch goes around a separator",))
+
+    def _floats(self, dtype: torch.dtype, started: float, already: tuple[str, ...] = ()) -> Profile:
+        """One attempt; directions are turned in the first one only."""
         records: list[Record] = []
         spectra: dict[str, np.ndarray] = {}
         engine = Engine(FloatField(dtype))
@@ -124,16 +126,19 @@ class Run:
                 )
             self.say(f"{tap.name} {found.value}")
 
-        columns = Columns(self.plan(engine), self.taps, turning)
+        columns = Columns(self.plan(engine), self.taps, may_turn=not already)
         for part in columns.plan.parts:
 
             def read(tap: Tap, x: Tangent, part: range = part) -> None:
                 columns.add(tap, x, part, finish, dtype)
 
             self.push(engine, part, read, chunks=columns.plan.chunks)
+        if engine.mixed:
+            raise TurnedError(f"{', '.join(engine.mixed)}: a tangent of the basis before the turn")
         columns.finish(finish, dtype)
         notes = tuple(f"{op} went through torch.func.jvp" for op in sorted(engine.fallbacks))
-        return Profile(tuple(records), spectra, engine.peak, time.perf_counter() - started, notes)
+        seconds = time.perf_counter() - started
+        return Profile(tuple(records), spectra, engine.peak, seconds, already + notes)
 
     def ranks(
         self, engine: Engine, seed: int, model: nn.Module | None = None

@@ -165,10 +165,10 @@ def from_triangle(
     values = torch.linalg.svdvals(R.to(torch.float64)).cpu().numpy()
     values = np.sort(np.concatenate([values, np.zeros(max(0, count - len(values)))]))[::-1][:count]
     norm = float(np.sqrt((values**2).sum()))
-    # Householder QR by steps: measured 6 units at 768 columns in float32, here 55
-    own = (
-        UNIT[R.dtype] * 2 * np.sqrt(shape[1]) * max(1.0, growth * values[0] / norm if norm else 0.0)
-    )
+    # measured at 768 columns in float32: Householder by steps 6 units, Cholesky 9; here 55. A sum of
+    # thousands of squares is off by some units for one column too
+    units = max(2 * np.sqrt(shape[1]), 32.0 if growth else 0.0)
+    own = UNIT[R.dtype] * units * max(1.0, growth * values[0] / norm if norm else 0.0)
     # random-walk growth of one unit roundoff an operation; an estimate, hence "measured"
     passed = UNIT.get(dtype, 2.0**-24) * 4 * np.sqrt(operations) if operations else 0.0
     return Spectrum(np.ascontiguousarray(values), float(norm * (own + passed)), shape)

@@ -138,6 +138,7 @@ class Tangent(Tensor):
             TurnedError: the path of this tangent goes around the tap where they were.
         """
         if self.turns != self.engine.turns:
+            self.engine.mixed.add(self.engine.where())
             raise TurnedError(f"module {self.engine.where()!r} uses what goes around a tap")
 
     def assign(self, out: Tangent, func: Any) -> None:
@@ -266,3 +267,15 @@ def memory_order(data: Tensor, first: int = 1) -> list[int]:
     """The dimensions of ``data`` from ``first`` on, in the order in which they lie in memory."""
     strides = data.stride()
     return sorted(range(first, data.ndim), key=lambda d: (-strides[d], d))
+
+
+def empty_in_layout(data: Tensor, count: int) -> Tensor:
+    """Room for ``count`` tangents; the window's dimensions lie in memory in the order of ``data``'s."""
+    order = memory_order(data)
+    flat = data.new_empty([count, *(data.shape[d] for d in order)])
+    return flat.permute(0, *(1 + order.index(d) for d in range(1, data.ndim)))
+
+
+def as_rows(data: Tensor) -> Tensor:
+    """Tangents [K, *window] as [K, rows] in whatever order needs no copy (order is no matter)."""
+    return data.permute(0, *memory_order(data)).reshape(data.shape[0], -1)

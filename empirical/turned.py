@@ -4,11 +4,12 @@ The spectrum of J does not depend on which orthonormal directions are pushed. In
 right singular vectors the columns of J V are orthogonal, and behind the next blocks they stay nearly so:
 residual blocks bend little (columns scaled to unit length have condition 1.5 behind one block of ViT-Tiny,
 4 behind twelve, where J itself has 2e3). With ``J V = Y D``, columns of Y of unit length, Cholesky's QR
-of Y costs half of Householder's operations, all in large products; its error is multiplicative,
-``sigma_i (1 + O(u / lambda_min(Y^T Y)))`` for every i, small ones too, because scaling a column costs
-nothing (Demmel and Veselic 1992, "Jacobi's method is more accurate than QR", section 2). That is what
-J^T J in the given directions lacks: its error is u sigma_1^2 in every eigenvalue. Where the columns of Y
-are not nearly orthogonal there is no such QR, and Householder's is taken (``empirical.spectrum``).
+of Y costs half of Householder's operations, all in large products. Its R is right in every column's own
+scale, so each singular value of R has a relative error of O(u / lambda_min(Y^T Y)), small ones too, by the
+perturbation theory of Demmel and Veselic (1992, "Jacobi's method is more accurate than QR"). That is what
+J^T J in the given directions lacks: its error is u sigma_1^2 in every eigenvalue. Nothing is gained or
+claimed for the rounding of the pass itself, the product with V included, which is absolute. Where the
+columns of Y are not nearly orthogonal Householder's QR is taken (``empirical.spectrum``).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from empirical.spectrum import without_zeros
-from empirical.tangents import Tangent, memory_order
+from empirical.tangents import Tangent, as_rows, empty_in_layout
 from empirical.threads import threads
 
 #: rows of one product; sums of such products are in float64
@@ -55,7 +56,7 @@ def cholesky(rows: Tensor) -> Factor | None:
     gram = _gram(rows)
     squares = gram.diagonal()
     number = torch.finfo(rows.dtype)
-    # what underflows of each product would be seen; a direction without effect; an infinite entry
+    # refused: entries whose squares underflow, a direction without effect, an infinite entry
     if not bool(
         (squares > rows.shape[1] * number.tiny / number.eps).all() & squares.isfinite().all()
     ):
@@ -102,11 +103,9 @@ def turn(x: Tangent, R: Tensor) -> None:
         R: of a QR of their Jacobian, [min(rows, directions), directions].
     """
     data = x.data_
-    order = memory_order(data)
     vectors = torch.linalg.svd(R.to(torch.float64)).Vh.to(data)
-    flat = vectors @ data.permute(0, *order).reshape(len(data), -1)
-    turned = flat.reshape(len(data), *(data.shape[d] for d in order))
-    back = [0, *(order.index(d) + 1 for d in range(1, data.ndim))]
+    turned = empty_in_layout(data, len(data))
+    torch.mm(vectors, as_rows(data), out=as_rows(turned))
     x.engine.turns += 1
     x.engine.operations += 1
-    x.become(x.primal, turned.permute(back), x.offset, x.support)
+    x.become(x.primal, turned, x.offset, x.support)

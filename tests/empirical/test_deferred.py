@@ -265,7 +265,9 @@ def test_every_block_and_the_rehearsal_decide_by_all_directions(monkeypatch):
         real(net, primal, data, engine, *rest, **options)
 
     monkeypatch.setattr(passes, "push", noted)
-    monkeypatch.setattr(passes, "plan_blocks", lambda *_: Plan((range(5), range(5, 24)), {}))
+    monkeypatch.setattr(
+        passes, "plan_blocks", lambda *_: Plan((range(5), range(5, 24)), {}, 1 << 30)
+    )
     model = nn.Sequential(nn.Flatten(1), nn.Unflatten(1, (6, 4)), Perceptrons()).eval()
     image = torch.randn(3, 4, 2, dtype=torch.float64)
     jacobian_profile(model, image, field="float64", patch=None, taps=["2"])
