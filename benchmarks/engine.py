@@ -21,7 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -87,7 +87,13 @@ def rates() -> dict[str, float]:
 
 def official(loaded: LoadedModel, image: Tensor, rows: int = 5) -> tuple[float, int]:
     """(extrapolated seconds, rows) of reverse mode over every output element of every tap."""
-    model, total, count = loaded.model, 0.0, 0
+    taps = list(official_rows(loaded, image, rows))
+    return sum(took * count for took, count in taps), sum(count for _, count in taps)
+
+
+def official_rows(loaded: LoadedModel, image: Tensor, rows: int = 5) -> Iterator[tuple[float, int]]:
+    """(seconds a row, number of rows) of each tap in reverse mode."""
+    model = loaded.model
     for tap in loaded.taps:
         found: list[Tensor] = []
         module = model.get_submodule(tap.name)
@@ -102,9 +108,7 @@ def official(loaded: LoadedModel, image: Tensor, rows: int = 5) -> tuple[float, 
                 torch.autograd.grad(flat[i], x, retain_graph=True) for i in range(rows)
             ]
         )
-        total += took / rows * flat.numel()
-        count += flat.numel()
-    return total, count
+        yield took / rows, flat.numel()
 
 
 def flops(loaded: LoadedModel, image: Tensor) -> float:

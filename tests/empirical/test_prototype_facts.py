@@ -1,7 +1,9 @@
 """Two facts that a prototype measured on trained networks (shared issue 5), replayed."""
 
+import importlib
+from pathlib import Path
+
 import pytest
-import timm
 import torch
 from torch import nn
 
@@ -12,21 +14,11 @@ from empirical.taps import named_taps
 EPS32 = 2.0**-23
 
 
-def trained(size: int, steps: int, batch: int) -> nn.Module:
-    """A ResNet-18 after a few steps of SGD on ten noisy templates."""
-    torch.manual_seed(0)
-    net = timm.create_model("resnet18", pretrained=False, num_classes=10, zero_init_last=False)
-    draw = torch.Generator().manual_seed(1)
-    templates = torch.randn(10, 3, size, size, generator=draw)
-    optimiser = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
-    for _ in range(steps):
-        labels = torch.randint(0, 10, (batch,), generator=draw)
-        images = templates[labels] / 2 + torch.randn(batch, 3, size, size, generator=draw)
-        loss = nn.functional.cross_entropy(net(images), labels)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    return net.eval().requires_grad_(False)
+@pytest.fixture
+def trained(monkeypatch):
+    """A briefly trained ResNet-18, as the benchmark's table has it."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    return importlib.import_module("reference").trained_network
 
 
 def noise(size: int) -> torch.Tensor:
@@ -40,7 +32,7 @@ def exact_ranks(net: nn.Module, image: torch.Tensor, patch: int) -> dict[str, in
     return {r.tap: int(r.value) for r in own}
 
 
-def test_the_official_estimate_falls_below_the_proved_rank():
+def test_the_official_estimate_falls_below_the_proved_rank(trained):
     """32 x 32 pixels, a patch of 8 x 8: 192 directions, one backward pass for each output."""
     net, image = trained(32, 8, 16), noise(32)
     exact = exact_ranks(net, image, 8)
@@ -83,7 +75,7 @@ def test_a_tolerance_that_grows_with_the_map_makes_the_numerical_rank_rise():
 
 
 @pytest.mark.slow
-def test_both_facts_on_resnet18_at_224():
+def test_both_facts_on_resnet18_at_224(trained):
     """The full case; the official J^T J is taken from forward mode (its own way takes hours)."""
     net, image = trained(224, 12, 8), noise(224)
     exact = exact_ranks(net, image, 16)
