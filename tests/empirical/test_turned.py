@@ -97,7 +97,8 @@ def test_what_underflows_is_left_to_householder(dtype):
     """Squares of a vanishing Jacobian's entries are zero in its precision; scaled up, nothing is lost."""
     J = graded(2000, torch.linspace(1, 0.1, 12, dtype=torch.float64))
     least = torch.finfo(dtype).tiny ** 0.5
-    for scale, works in ((1.0, True), (least * 2**40, True), (least * 2**6, False), (least, False), (least**1.5, False)):
+    cases = {1.0: True, least * 2**40: True, least * 2**6: False, least: False, least**1.5: False}
+    for scale, works in cases.items():
         factor = cholesky((J * scale).to(dtype))
         assert (factor is not None) == works, scale
         if factor is not None:
