@@ -20,6 +20,7 @@ from typing import Any
 
 import timm
 import torch
+from engine import tap_values
 from torch import Tensor, nn
 
 from empirical.chunks import Costs
@@ -97,22 +98,6 @@ NAMES = [
 def hardsigmoid(x: Tensor, inplace: bool = False) -> Tensor:
     """Torch's own slope of hardsigmoid is 1/6 rounded to float32, off by 5e-9: the reference's."""
     return nn.functional.hardtanh(x + 3, 0.0, 6.0) / 6
-
-
-def tap_values(model: nn.Module, taps: list[str], x: Tensor) -> tuple[Tensor, ...]:
-    """Outputs of the taps, through hooks."""
-    found: dict[str, Tensor] = {}
-    modules = dict(model.named_modules())
-    handles = [
-        modules[t].register_forward_hook(lambda _m, _i, out, t=t: found.__setitem__(t, out.clone()))
-        for t in taps
-    ]
-    try:
-        model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return tuple(found[t] for t in taps)
 
 
 def network(name: str) -> tuple[nn.Module, tuple[int, ...], list[str]]:

@@ -85,6 +85,22 @@ def rates() -> dict[str, float]:
     return out
 
 
+def tap_values(model: nn.Module, taps: list[str], x: Tensor) -> tuple[Tensor, ...]:
+    """Outputs of the taps, through hooks."""
+    found: dict[str, Tensor] = {}
+    modules = dict(model.named_modules())
+    handles = [
+        modules[t].register_forward_hook(lambda _m, _i, out, t=t: found.__setitem__(t, out.clone()))
+        for t in taps
+    ]
+    try:
+        model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return tuple(found[t] for t in taps)
+
+
 def official(loaded: LoadedModel, image: Tensor, rows: int = 5) -> tuple[float, int]:
     """(extrapolated seconds, rows) of reverse mode over every output element of every tap."""
     taps = list(official_rows(loaded, image, rows))
@@ -93,15 +109,9 @@ def official(loaded: LoadedModel, image: Tensor, rows: int = 5) -> tuple[float, 
 
 def official_rows(loaded: LoadedModel, image: Tensor, rows: int = 5) -> Iterator[tuple[float, int]]:
     """(seconds a row, number of rows) of each tap in reverse mode."""
-    model = loaded.model
     for tap in loaded.taps:
-        found: list[Tensor] = []
-        module = model.get_submodule(tap.name)
-        handle = module.register_forward_hook(lambda _m, _i, out, f=found: f.append(out.clone()))
         x = image.float()[None].requires_grad_(True)
-        model(x)
-        handle.remove()
-        flat = found[0].reshape(-1)
+        flat = tap_values(loaded.model, [tap.name], x)[0].reshape(-1)
         torch.autograd.grad(flat[0], x, retain_graph=True)
         took = seconds(
             lambda flat=flat, x=x: [

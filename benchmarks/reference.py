@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import timm
 import torch
-from engine import NETWORKS, official_rows
+from engine import NETWORKS, official_rows, tap_values
 from torch import Tensor, nn
 
 from empirical import classification, dependence, pca
@@ -130,26 +130,13 @@ def naive(loaded: LoadedModel, image: Tensor, dtype: torch.dtype) -> float:
     model, x = loaded.model.to(dtype), image.to(dtype)[None]
     names = [tap.name for tap in loaded.taps]
 
-    def values(z: Tensor) -> tuple[Tensor, ...]:
-        found: list[Tensor] = []
-        handles = [
-            model.get_submodule(n).register_forward_hook(
-                lambda _m, _i, out: found.append(out.clone())
-            )
-            for n in names
-        ]
-        try:
-            model(z)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return tuple(found)
-
     directions = torch.zeros(SOME, *x.shape, dtype=dtype)
     directions.view(SOME, -1)[:, torch.arange(SOME) + x.numel() // 2] += torch.eye(
         SOME, dtype=dtype
     )
-    push = torch.func.vmap(lambda v: torch.func.jvp(values, (x,), (v,))[1])
+    push = torch.func.vmap(
+        lambda v: torch.func.jvp(lambda z: tap_values(model, names, z), (x,), (v,))[1]
+    )
     push(directions)
     started = time.perf_counter()
     push(directions)

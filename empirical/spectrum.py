@@ -10,14 +10,13 @@ an error bound, so a relative rank is an interval, not a number (theory.md, rows
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from empirical.threads import threads
+from empirical.threads import shares, side_by_side
 from theory.errors import InputError
 
 #: rows of one QR step; the triangle of the steps before is stacked on top. Errors grow with it (in
@@ -76,14 +75,11 @@ def triangle(
     Returns:
         [min(rows, directions), directions] in ``precision``.
     """
-    shares = min(torch.get_num_threads() if rows.is_cpu else 1, rows.shape[1] // (4 * STEP))
-    if shares < 2:
+    parts = shares(rows, 4 * STEP)
+    if len(parts) == 1:
         return _chain(rows, upper, precision)
-    # one QR a thread and one of their triangles: a library's QR keeps few threads busy
-    with threads(1), ThreadPoolExecutor(shares) as pool:
-        parts = pool.map(lambda part: _chain(part, None, precision), rows.tensor_split(shares, 1))
-        stacked = torch.cat([*([] if upper is None else [upper]), *parts])
-    return _reduce(stacked)
+    triangles = side_by_side(lambda part: _chain(part, None, precision), parts)
+    return _reduce(torch.cat([*([] if upper is None else [upper]), *triangles]))
 
 
 def _reduce(stacked: Tensor) -> Tensor:

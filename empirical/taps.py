@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -185,10 +185,8 @@ def named_taps(
         known = {}
     taps = []
     for index, name in enumerate(names):
-        kind, separator = (
-            (known[name].kind, known[name].separator) if name in known else ("other", False)
-        )
-        taps.append(Tap(name, index, separator, kind))
+        tap = known.get(name) or Tap(name, index, False, "other")
+        taps.append(replace(tap, index=index))
     return tuple(taps)
 
 

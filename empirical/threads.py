@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 
 import torch
+from torch import Tensor
 
 
 @contextmanager
@@ -21,6 +23,20 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def shares(rows: Tensor, fewest: int) -> tuple[Tensor, ...]:
+    """Equal parts of the columns of ``rows``, one a thread, of ``fewest`` columns or more."""
+    count = min(torch.get_num_threads() if rows.is_cpu else 1, rows.shape[1] // fewest)
+    return rows.tensor_split(max(1, count), 1)
+
+
+def side_by_side(work: Callable[[Tensor], Tensor], parts: tuple[Tensor, ...]) -> list[Tensor]:
+    """``work`` on each part, one a thread: a library's QR keeps few threads busy."""
+    if len(parts) < 2:
+        return [work(part) for part in parts]
+    with threads(1), ThreadPoolExecutor(len(parts)) as pool:
+        return list(pool.map(work, parts))
 
 
 @contextmanager

@@ -14,18 +14,15 @@ columns of Y are not nearly orthogonal Householder's QR is taken (``empirical.sp
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from empirical.spectrum import without_zeros
+from empirical.spectrum import STRIP, without_zeros
 from empirical.tangents import Tangent, as_rows, empty_in_layout
-from empirical.threads import threads
+from empirical.threads import shares, side_by_side
 
-#: rows of one product; sums of such products are in float64
-STRIP = 8192
 #: columns of one product: those above the diagonal are left out
 COLUMNS = 192
 #: fewer rows a direction gain nothing: the triangle's own work is that of a QR
@@ -56,27 +53,22 @@ def cholesky(rows: Tensor) -> Factor | None:
     gram = _gram(rows)
     squares = gram.diagonal()
     number = torch.finfo(rows.dtype)
+    least = rows.shape[1] * number.tiny / number.eps
     # refused: entries whose squares underflow, a direction without effect, an infinite entry
-    if not bool(
-        (squares > rows.shape[1] * number.tiny / number.eps).all() & squares.isfinite().all()
-    ):
+    if not bool(((squares > least) & squares.isfinite()).all()):
         return None
     lengths = squares.sqrt()
     scaled = gram / lengths / lengths[:, None]
-    least = float(torch.linalg.eigvalsh(scaled)[0])
-    if least * GROWTH < 1:
+    smallest = float(torch.linalg.eigvalsh(scaled)[0])
+    if smallest * GROWTH < 1:
         return None
     lower = torch.linalg.cholesky(scaled)
-    return Factor((lengths[:, None] * lower).T.to(rows.dtype), 1 / least)
+    return Factor((lengths[:, None] * lower).T.to(rows.dtype), 1 / smallest)
 
 
 def _gram(rows: Tensor) -> Tensor:
     """``rows @ rows.T``, each strip in the precision of ``rows``, their sum in float64."""
-    shares = min(torch.get_num_threads(), rows.shape[1] // STRIP) if rows.is_cpu else 1
-    if shares < 2:
-        return _share(rows)
-    with threads(1), ThreadPoolExecutor(shares) as pool:
-        return sum(pool.map(_share, rows.tensor_split(shares, 1)), start=torch.zeros(()))
+    return sum(side_by_side(_share, shares(rows, STRIP)), start=torch.zeros(()))
 
 
 def _share(rows: Tensor) -> Tensor:

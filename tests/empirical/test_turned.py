@@ -11,6 +11,7 @@ from torch import nn
 
 import empirical.blocks
 import empirical.passes
+import empirical.turned
 from empirical.blocks import WORKING, plan_blocks
 from empirical.chunks import Costs
 from empirical.jacobian import jacobian_profile
@@ -57,6 +58,16 @@ def test_more_columns_than_one_product_takes():
     assert factor is not None
     assert torch.allclose(torch.linalg.svdvals(factor.R), torch.linalg.svdvals(J), rtol=1e-13)
     assert torch.allclose(factor.R.T @ factor.R, J @ J.T, rtol=0, atol=1e-14)
+
+
+def test_sums_over_many_strips_are_in_float64(monkeypatch):
+    """5,000 strips of four squares: their sum in float32 would be off by dozens of units."""
+    monkeypatch.setattr(empirical.turned, "STRIP", 4)
+    J = torch.rand(3, 20000, generator=torch.Generator().manual_seed(0)) + 0.5
+    true = J.double() @ J.double().T
+    assert float((empirical.turned._gram(J) / true - 1).abs().max()) < UNIT[torch.float32]
+    summed = sum(part @ part.T for part in J.split(4, 1))  # the false variant
+    assert float((summed / true - 1).abs().max()) > 10 * UNIT[torch.float32]
 
 
 def one_sided_jacobi(rows):
@@ -196,11 +207,9 @@ def dense_spectrum(model, tap):
 
     def f(x):
         found = []
-        handle = model.get_submodule(tap).register_forward_hook(
-            lambda _m, _i, out: found.append(
-                out.clone()
-            )  # a later operation may change it in place
-        )
+        # a later operation may change the output in place
+        keep = lambda _m, _i, out: found.append(out.clone())  # noqa: E731
+        handle = model.get_submodule(tap).register_forward_hook(keep)
         model(x[None])
         handle.remove()
         return found[0].flatten()
