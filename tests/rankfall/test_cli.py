@@ -2,14 +2,13 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from rankfall.cli import COMMANDS, main
 
-HEAVY = ("torch", "sympy", "scipy", "timm", "matplotlib", "sklearn")
+HEAVY = ("numpy", "torch", "sympy", "scipy", "timm", "matplotlib", "sklearn")
 PROBE = """
 import sys
 from rankfall.cli import main
@@ -22,16 +21,15 @@ except SystemExit as ended:
 """
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["theory", "list"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["theory", "--help"], ["theory", "list"], ["--version"]]
+)
 def test_answers_at_once_without_heavy_imports(arguments: list[str]) -> None:
-    started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", PROBE.format(heavy=HEAVY), *arguments],
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     assert done.stdout.splitlines()[-1] == "LOADED"
-    # 0.7 s is the aim on a quiet machine; the bound only catches an import of a heavy room
-    assert time.perf_counter() - started < 15
 
 
 @pytest.mark.parametrize("name", COMMANDS)

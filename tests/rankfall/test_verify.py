@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from empirical.expected import shortfalls
 from empirical.runs import read_info, read_records
@@ -97,13 +98,13 @@ def test_the_folder_has_everything(outcome: Outcome) -> None:
     assert all(json.loads(line)["schema"] == 1 for line in lines)
 
 
-def test_a_second_run_measures_nothing(outcome: Outcome) -> None:
+def test_a_second_run_measures_nothing(outcome: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = outcome.page.parent
+    monkeypatch.setattr(torch.nn.Module, "__call__", None)  # no network is even evaluated
     before = (folder / "records.jsonl").read_bytes()
     again = small_job(folder)
     assert (folder / "records.jsonl").read_bytes() == before
     assert again.status == 0
-    assert again.seconds < 5  # generous: it only reads; measuring takes far longer
 
 
 def test_report_from_records_alone_and_a_doctored_record(outcome: Outcome, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_true_statements_are_not_refuted():
         ("rank(kron(A, B)) == rank(B)", ("rank(A) == 1",)),
         ("2*rank(A) <= rows(A)", ("A*A == 0",)),
     ):
-        found = search(parse(text, given), deadline=time.monotonic() + 3, tries=500)
+        found = search(parse(text, given), deadline=time.monotonic() + 60, tries=500)
         assert found.witness is None
         assert found.tried > 100  # the hypotheses can be met, so the search says something
 
@@ -79,7 +79,7 @@ def test_hypotheses_are_met_by_construction():
     """Random matrices meet these with probability 0; solving for one of them does it."""
     for given in ("A*B == 0", "A*A == A", "A*B == C*D", "A*B - B*A == 0", "A*X*B == C", "A^3 == A"):
         statement = parse("rank(A) <= 0", (given,))
-        found = search(statement, deadline=time.monotonic() + 10, tries=2000)
+        found = search(statement, deadline=time.monotonic() + 60, tries=2000)
         assert found.witness is not None, given
         assert violates(statement, found.witness)
 
