@@ -1,136 +1,27 @@
 """Expression DAGs: from a statement to a linear program over a pool of rank inequalities, and back.
 
 The unknowns are multipliers of the pool's inequalities (``theory.pool``); the program asks that they
-sum to the goal exactly. HiGHS finds them in floating point; they are then rounded, or solved again on
-their support, in rational arithmetic, and the identity is checked exactly before a certificate is
-written. A failure means that the rules tried do not suffice, never that the statement is false.
+sum to the goal exactly (``theory.multipliers``). A failure means that the rules tried do not suffice,
+never that the statement is false.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from scipy.optimize import linprog
-from scipy.sparse import csc_matrix
-
-from theory.blocks import ONE, Algebra, Block, Key, identity, multiply, to_json, transpose
-from theory.chains import rectangles
+from theory.blocks import ONE, Algebra, Block, Key, identity, multiply, transpose
+from theory.certificate_data import certificate, step_to_json
 from theory.errors import UnsupportedError
 from theory.growth import divide, grow, ingleton, shannon, telescope
-from theory.pool import Pool, Row, Step, step
+from theory.multipliers import combine
+from theory.pool import Pool, Step, step
 from theory.problem import Form, Problem, problem
 
 if TYPE_CHECKING:
     from theory.statements import Statement
-
-Vector = dict[object, Fraction]
-
-
-def combine(pool: Pool, goal: Form) -> list[tuple[Fraction, Step]] | None:
-    """Multipliers of pool inequalities that sum to the goal; None where there are none.
-
-    The steps include those that carry a block to its canonical form. What is left over is a
-    non-negative constant.
-    """
-    target = _vector(pool, goal.ranks, goal.dims)
-    constant = target.pop("", Fraction(0))
-    if not target and constant >= 0:
-        return _with_transports(pool, goal, [])
-    names: set[object] = {name for row in pool.rows for name in (*row.ranks, *row.dims)} | set(
-        target
-    )
-    names.discard("")
-    index = {name: i for i, name in enumerate(sorted(names, key=str))}
-    if not pool.rows:
-        return None
-    data, at, column = [], [], []
-    for j, row in enumerate(pool.rows):
-        entries: list[tuple[object, Fraction]] = [*row.ranks.items(), *row.dims.items()]
-        for name, c in entries:
-            if name != "":
-                data.append(float(c))
-                at.append(index[name])
-                column.append(j)
-    matrix = csc_matrix((data, (at, column)), shape=(len(index), len(pool.rows)))
-    rhs = np.zeros(len(index))
-    for name, c in target.items():
-        rhs[index[name]] = float(c)
-    constants = np.array([[float(row.dims.get("", 0)) for row in pool.rows]])
-    cost = np.array([1.0 + 0.01 * len(row.ranks) for row in pool.rows])
-    found = linprog(
-        cost, A_ub=constants, b_ub=[float(constant)], A_eq=matrix, b_eq=rhs, method="highs",
-        options={"time_limit": min(60.0, max(0.1, pool.deadline - time.monotonic()))},
-    )  # fmt: skip
-    if found.status != 0:
-        return None
-    support = [j for j, x in enumerate(found.x) if x > 1e-7]
-    exact = [Fraction(float(found.x[j])).limit_denominator(5040) for j in support]
-    if not _sums_to(pool.rows, support, exact, target, constant):
-        solved = _solve([pool.rows[j] for j in support], target)
-        if solved is None or not _sums_to(pool.rows, support, solved, target, constant):
-            return None
-        exact = solved
-    return _with_transports(
-        pool, goal, [(x, pool.rows[j].step) for x, j in zip(exact, support, strict=True) if x]
-    )
-
-
-def _vector(
-    pool: Pool, ranks: Sequence[tuple[Block, Fraction | int]], dims: dict[str, Fraction]
-) -> Vector:
-    out: Vector = {name: c for name, c in dims.items() if c}
-    for block, c in ranks:
-        key = pool.term(block)
-        out[key] = out.get(key, Fraction(0)) + c
-    return {name: c for name, c in out.items() if c}
-
-
-def _sums_to(
-    rows: list[Row], support: list[int], times: list[Fraction], target: Vector, constant: Fraction
-) -> bool:
-    if any(x < 0 for x in times):
-        return False
-    left = dict(target)
-    for j, x in zip(support, times, strict=True):
-        for name, c in (*rows[j].ranks.items(), *rows[j].dims.items()):
-            if name == "":
-                constant -= x * c
-            else:
-                left[name] = left.get(name, Fraction(0)) - x * c
-    return constant >= 0 and not any(left.values())
-
-
-def _solve(rows: list[Row], target: Vector) -> list[Fraction] | None:
-    """Exact multipliers on a support by Gaussian elimination; None where inconsistent."""
-    names = {n for r in rows for n in (*r.ranks, *r.dims)} | set(target)
-    names.discard("")
-    system = []
-    for name in names:
-        line = [r.ranks.get(name, r.dims.get(name, Fraction(0))) for r in rows]  # type: ignore[call-overload]
-        system.append([*line, target.get(name, Fraction(0))])
-    pivots: list[int] = []
-    for j in range(len(rows)):
-        r = next((i for i in range(len(pivots), len(system)) if system[i][j]), None)
-        if r is None:
-            continue
-        top = len(pivots)
-        system[top], system[r] = system[r], system[top]
-        system[top] = [x / system[top][j] for x in system[top]]
-        for i in range(len(system)):
-            if i != top and system[i][j]:
-                f = system[i][j]
-                system[i] = [x - f * y for x, y in zip(system[i], system[top], strict=True)]
-        pivots.append(j)
-    if any(line[-1] for line in system[len(pivots) :]):
-        return None
-    out = [Fraction(0)] * len(rows)
-    for i, j in enumerate(pivots):
-        out[j] = system[i][-1]
-    return out
 
 
 def _with_transports(
@@ -162,18 +53,6 @@ def _with_transports(
         if c:
             move(example[key], c)
     return [*steps, *moves.values()]
-
-
-def step_to_json(times: Fraction, s: Step) -> dict[str, Any]:
-    """A step of a certificate: rule, multiplier, matrices."""
-    out: dict[str, Any] = {"rule": s.rule, "times": str(times)}
-    if s.index >= 0:
-        out["index"] = s.index
-    if s.rule == "dimension":
-        out["name"] = next(iter(s.dims))
-    if s.blocks:
-        out["matrices"] = [to_json(b) for b in s.blocks]
-    return out
 
 
 def search(
@@ -211,7 +90,7 @@ def search(
             pool.frobenius(freely=level > 2)
         found = combine(pool, goal)
         if found is not None:
-            return found
+            return _with_transports(pool, goal, found)
         if not more and level > 2:
             return None
     return None
@@ -317,69 +196,3 @@ def prove_dag(statement: Statement, timeout: float = 60.0) -> dict[str, Any] | N
     p = problem(statement)
     clauses = prove_problem(p, time.monotonic() + timeout)
     return None if clauses is None else certificate(statement, p, clauses, "polymatroid")
-
-
-def certificate(
-    statement: Statement, p: Problem, clauses: list[dict[str, Any]], kind: str
-) -> dict[str, Any]:
-    """The JSON data of a proof: the statement, the problem in block form, the steps."""
-    return {
-        "schema": 1,
-        "kind": kind,
-        "statement": statement.to_json(),
-        "problem": p.to_json(),
-        "clauses": clauses,
-    }
-
-
-def chain_certificate(
-    statement: Statement,
-    clauses: Sequence[tuple[int, Sequence[str], Mapping[tuple[int, int], Fraction]]],
-) -> dict[str, Any]:
-    """A certificate from the multipliers of a chain's interval inequalities.
-
-    Args:
-        statement: the statement about one chain.
-        clauses: for each clause of the goal the inequality proved, the maps with the first applied
-            first, and the multiplier of each interval ``(i, j)``, ``0 <= i <= j <= n``: it stands for
-            ``r(i,j) - r(i-1,j) - r(i,j+1) + r(i-1,j+1) >= 0``, terms outside the chain being 0.
-
-    Returns:
-        A certificate in the format of ``prove_dag``.
-    """
-    p = problem(statement)
-    out = []
-    for disjunct, maps, multipliers in clauses:
-        shapes = [p.maps[name] for name in maps]
-        sizes = [shapes[0][1], *(s[0] for s in shapes)]
-
-        def word(i: int, j: int, maps: Sequence[str] = maps, d: Sequence[str] = sizes) -> Block:
-            return Block(
-                (d[j],), (d[i],), (({tuple(maps[k] for k in range(j - 1, i - 1, -1)): ONE},),)
-            )
-
-        steps: list[tuple[Fraction, Step]] = []
-        for (a, i, j, b), times in rectangles(multipliers).items():
-            middle, first, last = word(i, j), a > 0, b < len(maps)
-            before = word(a - 1, i) if first else identity(middle.cols)
-            after = word(j, b + 1) if last else identity(middle.rows)
-            if first and last:
-                s = step("frobenius", after, middle, before)
-            elif first or last:
-                s = step("product", after, middle, before)
-            else:
-                s = step("positive", middle)
-            steps.append((times, s))
-        # rank of an identity is its size: carry the balance the right way
-        for d, unit in ((d, identity((d,))) for d in dict.fromkeys(sizes)):
-            net = sum((x * c for x, s in steps for b, c in s.ranks if _is_unit(b, d)), Fraction(0))
-            if net > 0:
-                steps.append((net, step("rows", unit)))
-            elif net < 0:
-                steps.append((-net, step("inverse", unit, unit)))
-        out.append({"disjunct": disjunct, "steps": [step_to_json(x, s) for x, s in steps]})
-    return certificate(statement, p, out, "chain")
-
-
-def _is_unit(b: Block, d: str) -> bool:
-    return b.rows == b.cols == (d,) and set(b.cells[0][0]) == {()}

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from theory import refute
+from theory.certificate_data import chain_certificate
 from theory.certificates import CertificateError, check
 from theory.chains import prove_chain, read_chain
 from theory.errors import InputError, UnsupportedError
 from theory.notions import EXACT, Notion
-from theory.polymatroid import chain_certificate, prove_dag
+from theory.polymatroid import prove_dag
 from theory.statements import Statement, parse
 from theory.witness import Witness, to_json
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 import theory.certificates as certificates
+from theory.certificate_data import chain_certificate
 from theory.certificates import CertificateError, check
 from theory.errors import InputError
-from theory.polymatroid import chain_certificate, prove_dag
+from theory.polymatroid import prove_dag
 from theory.statements import parse
 
 STATEMENTS = [

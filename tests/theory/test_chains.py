@@ -5,9 +5,9 @@ from fractions import Fraction
 
 import pytest
 
+from theory.certificate_data import chain_certificate
 from theory.certificates import check
 from theory.chains import decide, interval_values, read_chain, realise, rectangles
-from theory.polymatroid import chain_certificate
 from theory.prover import prove
 from theory.rational import identity, multiply, rank
 from theory.refute import refute_chain

@@ -9,8 +9,9 @@ import pytest
 
 from theory import coq
 from theory.catalogue import CATALOGUE
+from theory.certificate_data import chain_certificate
 from theory.errors import InputError, UnsupportedError
-from theory.polymatroid import chain_certificate, prove_dag
+from theory.polymatroid import prove_dag
 from theory.statements import parse
 
 needs_coq = pytest.mark.skipif(

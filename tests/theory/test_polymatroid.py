@@ -84,6 +84,24 @@ def test_proved_with_a_certificate(text, given):
     check(certificate)
 
 
+@pytest.mark.parametrize("weight", ["1/10007", "99991/10007"])
+def test_multipliers_that_rounding_does_not_reach_are_solved_for_exactly(weight):
+    """The program's solution is rounded to denominators of 5040; a prime above needs elimination."""
+    text = (
+        f"rank(C-D) + {weight}*rank(A+B) <= rank(C) + rank(D) + {weight}*rank(A) + {weight}*rank(B)"
+    )
+    certificate = prove_dag(parse(text), 60)
+    check(certificate)
+    times = [Fraction(s["times"]) for clause in certificate["clauses"] for s in clause["steps"]]
+    assert {Fraction(weight), Fraction(1)} <= set(times)
+    less = (
+        text.replace("<= rank(C)", f"<= {weight}*rank(C)", 1)
+        if weight < "2"
+        else text + " - rank(A)"
+    )
+    assert prove_dag(parse(less), 3) is None
+
+
 def test_every_k_row_is_proved():
     for text, given in K_ROWS:
         certificate = prove_dag(parse(text, given), 60)
