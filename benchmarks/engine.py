@@ -28,8 +28,8 @@ import torch
 from torch import Tensor, nn
 
 from empirical.jacobian import jacobian_profile
+from empirical.machine import peak_bytes
 from empirical.models import LoadedModel, load
-from empirical.runs import peak_bytes
 
 #: network -> (fields timed, smallest ratio to the official method in each float field; under "exact"
 #: how many times the float64 pass one prime's pass may take)

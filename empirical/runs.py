@@ -13,21 +13,18 @@ import fcntl
 import io
 import json
 import os
-import platform
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from empirical.machine import description, versions
 from empirical.records import Record
 from theory.errors import InputError
 
-_PACKAGES = ("rankfall", "torch", "timm", "numpy", "scipy", "sympy", "python-flint", "hypothesis")
 #: what a run folder may hold before its run.json is there
 _OWN = {".lock", "certificates", "plots", "records.csv", "records.jsonl", "report.html", "spectra"}
 
@@ -262,23 +259,12 @@ def parse_lines(text: str, file: Path) -> list[Record]:
     return records
 
 
-def versions() -> dict[str, str]:
-    """Installed versions of what decides a number."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
 def _info(command: str, seed: int) -> dict[str, Any]:
     return {
         "command": command,
         "seed": seed,
         "versions": versions(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "machine": description(),
         "started": _now(),
     }
 
@@ -293,15 +279,3 @@ def _refused(path: Path, error: OSError) -> InputError:
     return InputError(
         f"cannot write to {path} ({error.strerror or error}); choose another folder with --out"
     )
-
-
-def peak_bytes() -> int:
-    """Largest resident memory of this process so far."""
-    import resource
-
-    with contextlib.suppress(OSError):  # Linux: getrusage would tell a child its parent's peak
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

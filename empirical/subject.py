@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from torch import Tensor
 
 from empirical.images import pixel_hash
+from empirical.machine import versions
 from empirical.records import Record
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ class Subject:
             directions=directions, notion=notion, tolerance=tolerance, value=value,
             low=value if low is None else low, high=value if high is None else high, known=known,
             dtype=self.dtype, device=self.device, seconds=round(seconds, 3), seed=self.seed,
-            settings=settings or {}, versions=versions(), extra=self.extra | (extra or {}),
+            settings=settings or {}, versions=versions("torch", "numpy"),
+            extra=self.extra | (extra or {}),
         )  # fmt: skip
 
 
@@ -88,10 +89,3 @@ def at_features(
         (seen.features.shape[1],), "float32", device, seed,
         {"source": data.source, "samples": len(data.labels), **extra},
     )  # fmt: skip
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that the numbers depend on."""
-    import torch
-
-    return {"torch": torch.__version__, "numpy": np.__version__}

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Protocol
 
 from empirical.expected import asks_for_claims, exit_status, shortfalls
+from empirical.machine import peak_bytes
 from empirical.records import Record
 from empirical.report import page, table_csv
-from empirical.runs import Run, peak_bytes
+from empirical.runs import Run
 from empirical.sandwich import judge
 from empirical.verdicts import ClaimVerdict
 

@@ -1,5 +1,5 @@
 """The rule table: importing this package registers the linearised form of each aten operation."""
 
-from empirical.rules import arithmetic, conv, linear, masks, norms, pointwise, pool, views
+from empirical.rules import arithmetic, conv, joins, linear, masks, norms, pointwise, pool, views
 
-__all__ = ["arithmetic", "conv", "linear", "masks", "norms", "pointwise", "pool", "views"]
+__all__ = ["arithmetic", "conv", "joins", "linear", "masks", "norms", "pointwise", "pool", "views"]

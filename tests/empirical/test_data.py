@@ -226,9 +226,9 @@ def test_interrupted_downloads_say_what_to_do(
     with pytest.raises(InputError, match=r"item 2.*IncompleteRead"):
         labelled(digits, "hfds/some")
 
-    from empirical import models
+    from empirical import hub
 
-    monkeypatch.setattr(models, "_resolves", lambda url: True)
+    monkeypatch.setattr(hub, "resolves", lambda url: True)
     monkeypatch.setattr(timm, "create_model", broken)
     with pytest.raises(InputError, match=r"12% of 3 GB.*run the same command again"):
         load("resnet10t")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from empirical import checkpoints, digits, models
+from empirical import checkpoints, digits, hub, models
 from empirical.checkpoints import fit_in_order
 from empirical.images import embedded, preprocess
 from empirical.models import LoadedModel, load
@@ -62,7 +62,7 @@ def test_unknown_name_has_close_matches() -> None:
 def test_hub_weights_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from huggingface_hub import constants
 
-    monkeypatch.setattr(models, "_resolves", lambda url: False)
+    monkeypatch.setattr(hub, "resolves", lambda url: False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(InputError, match=r"--checkpoint FILE.*--random-weights"):
         load("resnet10t")

@@ -1,0 +1,64 @@
+"""What this machine and process are: versions, memory taken, memory given back."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import resource
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+#: what decides a number
+PACKAGES = ("rankfall", "torch", "timm", "numpy", "scipy", "sympy", "python-flint", "hypothesis")
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Installed versions of some packages; by default Python's and those of all that decide a number."""
+    found = {} if packages else {"python": platform.python_version()}
+    return found | {package: _installed(package) for package in packages or PACKAGES}
+
+
+@cache
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def description() -> str:
+    """System, processor and cores, in words."""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+
+
+def peak_bytes() -> int:
+    """Largest resident memory of this process so far."""
+    with contextlib.suppress(OSError):  # Linux: getrusage would tell a child its parent's peak
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def fixed_bytes(device: torch.device) -> int:
+    """Memory that is taken before the first direction: the process, or what a GPU already holds."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # not Linux: the largest so far, which errs to the safe side
+        return peak_bytes()
+    return pages * resource.getpagesize()
+
+
+def trim() -> None:
+    """Give freed memory back to the system: glibc keeps the holes between blocks that are in use."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library has other habits
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
