@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from empirical.checkpoints import weights_hash
 from empirical.directions import Request
 from empirical.images import pixel_hash
+from empirical.machine import device_of
 from empirical.passes import Run
 from empirical.profile import Profile
 from empirical.taps import Tap, default_taps, named_taps
@@ -67,7 +68,8 @@ def jacobian_profile(
         The profile: records, spectra by tap, peak bytes of tangents, seconds.
 
     Raises:
-        InputError: the model trains, has half-precision weights, or the patch does not fit.
+        InputError: the model trains, has half-precision weights, the patch does not fit, or there
+            is no such device.
         UnsupportedError: an operation has no rule over the field.
     """
     if field not in FIELDS:
@@ -78,7 +80,7 @@ def jacobian_profile(
     chosen = _taps(model, taps, image)
     run = Run(
         model=model, image=_background(image, request), request=request, taps=chosen,
-        eps=tuple(eps), primes=primes, seed=seed, memory=memory, device=torch.device(device),
+        eps=tuple(eps), primes=primes, seed=seed, memory=memory, device=device_of(device),
         name=name or type(model).__name__, weights=weights or weights_hash(model.state_dict()),
         picture=image_name or pixel_hash(image.detach().cpu()), progress=progress,
     )  # fmt: skip

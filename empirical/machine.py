@@ -14,6 +14,8 @@ from pathlib import Path
 
 import torch
 
+from theory.errors import InputError
+
 #: what decides a number
 PACKAGES = ("rankfall", "torch", "timm", "numpy", "scipy", "sympy", "python-flint", "hypothesis")
 
@@ -35,6 +37,25 @@ def _installed(package: str) -> str:
 def description() -> str:
     """System, processor and cores, in words."""
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+
+
+def device_of(name: str) -> torch.device:
+    """A processor or a CUDA device that is there.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    try:
+        found = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"no device is called {name!r}; use cpu or cuda") from error
+    if found.type not in ("cpu", "cuda"):  # the others have no float64
+        raise InputError(f"--device {name}: its ranks need float64; use cpu or cuda")
+    count = torch.cuda.device_count() if found.type == "cuda" else 1
+    if (found.index or 0) >= count:
+        seen = f"{count} of them" if count else "no CUDA device here"
+        raise InputError(f"--device {name}: torch sees {seen}; use --device cpu")
+    return found
 
 
 def peak_bytes() -> int:

@@ -64,12 +64,10 @@ class Asked:
         Raises:
             InputError: it cannot be loaded, or there is no such device.
         """
-        import torch
-
+        from empirical.machine import device_of
         from rankfall.show import load_shown
 
-        if self.device.startswith("cuda") and not torch.cuda.is_available():
-            raise InputError("--device cuda: torch sees no CUDA device here; use --device cpu")
+        device_of(self.device)  # before the network is loaded
         return load_shown(
             self.model, checkpoint=self.checkpoint, random_weights=self.random_weights,
             seed=self.seed,

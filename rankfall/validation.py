@@ -96,12 +96,10 @@ def load_all(options: Options) -> Loaded:
     Raises:
         InputError: none can be loaded, or there is no such device.
     """
-    import torch
-
+    from empirical.machine import device_of
     from rankfall.show import load_shown
 
-    if options.device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch sees no CUDA device here; use --device cpu")
+    device_of(options.device)  # before a network is loaded
     found = Loaded()
     errors: list[InputError] = []
     for name in options.models:

@@ -14,6 +14,7 @@ import torch
 from empirical.data import Labelled, labelled, pictures
 from empirical.features import Features, collect
 from empirical.images import pixel_hash
+from empirical.machine import device_of
 from empirical.models import LoadedModel, load
 from empirical.records import Record
 from empirical.runs import Run, read_records
@@ -82,6 +83,7 @@ def clock(what: str) -> Callable[[int, int], None]:
 
 def network(args: argparse.Namespace, name: str) -> LoadedModel:
     """The network, with an estimate while a digits network is trained."""
+    device_of(args.device)  # before the network is loaded
     return load(
         name, random_weights=args.random_weights, seed=args.seed, progress=clock(f"training {name}")
     )

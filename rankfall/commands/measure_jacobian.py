@@ -79,6 +79,7 @@ def command(
     from empirical.data import pictures
     from empirical.images import pixel_hash
     from empirical.jacobian import jacobian_profile
+    from empirical.machine import device_of
     from empirical.runs import Run
     from rankfall.show import load_shown
 
@@ -92,7 +93,7 @@ def command(
         "primes": primes,
         "seed": seed,
         "memory": size_in_bytes(memory) if memory else None,
-        "device": _device(device),
+        "device": str(device_of(device)),
     }
     loaded = load_shown(model, checkpoint=checkpoint, random_weights=random_weights, seed=seed)
     if options["taps"] is None:
@@ -223,15 +224,3 @@ def _pair(text: str | None) -> tuple[int, int] | None:
     if match is None:
         raise InputError(f"--at takes ROW,COLUMN such as 104,104, got {text!r}")
     return int(match[1]), int(match[2])
-
-
-def _device(name: str) -> str:
-    import torch
-
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"no device is called {name!r}; use cpu or cuda") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch sees no CUDA device here; use --device cpu")
-    return name

@@ -45,27 +45,17 @@ def _verdict(row: dict[str, Any]) -> str:
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
+    from rankfall.show import table
 
-        table = Table(box=None, header_style="bold")
-        for name in ("row", "examples", "tight", "strict", "verdict", "s"):
-            table.add_column(name, justify="left" if name in ("row", "verdict") else "right")
-        for row in rows:
-            counts = [str(row[k]) if row["inequality"] else "-" for k in ("tight", "strict")]
-            table.add_row(
-                row["id"], str(row["examples"]), *counts, _verdict(row), f"{row['seconds']:.1f}"
-            )
-        Console(width=80).print(table)
-        return
-    click.echo(f"{'row':<31} {'examples':>8} {'tight':>6} {'strict':>6} {'s':>5}  verdict")
-    for row in rows:
-        tight, strict = (str(row[k]) if row["inequality"] else "-" for k in ("tight", "strict"))
-        click.echo(
-            f"{row['id']:<31} {row['examples']:>8} {tight:>6} {strict:>6} "
-            f"{row['seconds']:>5.1f}  {_verdict(row)}"
-        )
+    def counted(row: dict[str, Any], what: str) -> str:
+        return str(row[what]) if row["inequality"] else "-"
+
+    cells = [
+        (row["id"], str(row["examples"]), counted(row, "tight"), counted(row, "strict"),
+         f"{row['seconds']:.1f}", _verdict(row))
+        for row in rows
+    ]  # fmt: skip
+    table("Properties", ("row", "examples", "tight", "strict", "s", "verdict"), cells, wrap=(5,))
 
 
 def _replay(path: Path, as_json: bool) -> int:
