@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rankfall.commands.theory_audit import audit
+
 if TYPE_CHECKING:
     from theory.catalogue import Entry
     from theory.prover import Verdict
@@ -20,6 +22,9 @@ JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of tex
 @click.group()
 def command() -> None:
     """Prove, refute, certify and audit statements about ranks of composed maps."""
+
+
+command.add_command(audit)
 
 
 @command.command("list")
@@ -238,55 +243,6 @@ def export(file: Path, coq: bool, run_it: bool, out: Path | None) -> int:
     said = "\n".join(result.assumptions) if result.ok else result.output[-2000:]
     click.echo(f"{'ACCEPTED' if result.ok else 'REJECTED'} by coqc\n{said}")
     return 0 if result.ok else 1
-
-
-@command.command()
-@click.argument("model")
-@click.option("--symbolic", is_flag=True, help="Bounds in the widths instead of numbers.")
-@click.option(
-    "--directions", type=click.IntRange(1), help="Number of input directions [all pixels]."
-)
-@click.option("--proof", is_flag=True, help="Every step of every bound.")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="Local weights.")
-@click.option("--random-weights", is_flag=True, help="Draw the weights instead of loading any.")
-@JSON
-def audit(
-    model: str,
-    symbolic: bool,
-    directions: int | None,
-    proof: bool,
-    checkpoint: Path | None,
-    random_weights: bool,
-    as_json: bool,
-) -> int:
-    """Structural rank bounds of MODEL at every tap, each with its proof."""
-    from math import prod
-
-    from empirical.facts import facts
-    from rankfall.show import load_shown, table
-    from theory.audit import audit as run
-
-    loaded = load_shown(model, checkpoint=checkpoint, random_weights=random_weights)
-    shape = tuple(loaded.input_size)
-    bounds = run(facts(loaded.model, shape), prod(shape), directions, symbolic=symbolic)
-    if as_json:
-        click.echo(json.dumps([b.to_json() for b in bounds]))
-        return 0
-    rows = []
-    for b in bounds:
-        used = [s for s in b.steps if s.bound == "upper"]
-        why = next((s for s in reversed(used) if s.rule != "diminishing"), used[-1])
-        lower = "-" if b.lower is None else str(b.lower)
-        rows.append((b.tap, str(b.upper), lower, f"{why.rule} ({why.layer})"))
-    table(f"Structural bounds of {loaded.name}", ("tap", "upper", "lower", "by"), rows, wrap=(3,))
-    if proof:
-        for b in bounds:
-            click.echo(f"\n{b.tap}: {b.lower or 0} <= rank <= {b.upper}")
-            for s in b.steps:
-                click.echo(f"  {s.bound} {s.value}  {s.layer}: {s.rule}: {s.statement}")
-            for note in b.notes:
-                click.echo(f"  note: {note}")
-    return 0
 
 
 def _read(file: Path) -> dict[str, Any]:
