@@ -11,7 +11,8 @@ from fractions import Fraction
 from math import lcm
 from typing import Any
 
-from theory.blocks import Algebra, Block, Key, Poly, add, from_json, identity, multiply, transpose
+from theory import coq_print as write
+from theory.blocks import Algebra, Block, Key, add, from_json, identity, multiply, transpose
 from theory.errors import InputError, UnsupportedError
 from theory.pool import INGLETON, pick_rows
 
@@ -38,58 +39,9 @@ class Section:
         self.names: dict[Key, Block] = {}
         self.lines: list[str] = []
 
-    # ---- printing --------------------------------------------------------------------------
-    def letter(self, x: str) -> str:
-        """A map in the script."""
-        return f"m_{x[:-1]}^T" if x.endswith("'") else f"m_{x}"
-
-    def size(self, d: str) -> str:
-        """A dimension in the script."""
-        return d if d.isdigit() else f"d_{d}"
-
-    def poly(self, p: Poly, rows: str, cols: str) -> str:
-        """A cell."""
-        kind = f"'M[F]_({self.size(rows)}, {self.size(cols)})"
-        out = ""
-        for word, c in sorted(p.items()):
-            if c.denominator != 1:
-                raise UnsupportedError(f"the coefficient {c} has no meaning over every field")
-            text = f"(1%:M : {kind})" if not word else self.letter(word[-1])
-            for x in reversed(word[:-1]):
-                text = (
-                    f"{self.letter(x)} *m ({text})"
-                    if "*m" in text
-                    else f"{self.letter(x)} *m {text}"
-                )
-            text = f"({text})" if "*m" in text else text
-            text = text if abs(c) == 1 else f"({text} *+ {abs(c)})"
-            out += (
-                (f" - {text}" if out else f"- {text}") if c < 0 else (f" + {text}" if out else text)
-            )
-        return f"({out})" if out else f"(0 : {kind})"
-
-    def block(self, m: Block) -> str:
-        """A block matrix: a column of rows, nested to the right."""
-        lines = []
-        for height, row in zip(m.rows, m.cells, strict=True):
-            cells = [self.poly(p, height, w) for p, w in zip(row, m.cols, strict=True)]
-            lines.append(_nest("row_mx", cells))
-        return _nest("col_mx", lines)
-
     def term(self, m: Block) -> Block:
         """The block that stands for all blocks equal to this one, so that equal ranks print alike."""
         return self.names.setdefault(self.algebra.key(m), m)
-
-    def form(self, form: Mapping[str, Any]) -> str:
-        """``0 <= form`` over Z, its ranks and sizes carried there."""
-        scale = _denominator(form)
-        out = [
-            f"{_z(scale * Fraction(c))} * rk {self.block(from_json(m))}" for c, m in form["ranks"]
-        ]
-        for d, c in form["dims"].items():
-            size = f" * Z.of_nat {self.size(d)}" if d else ""
-            out.append(f"{_z(scale * Fraction(c))}{size}")
-        return f"(0 <= {' + '.join(out or ['0'])})%Z"
 
     # ---- identities ------------------------------------------------------------------------
     def same(self, left: Block, right: Block) -> str:
@@ -116,7 +68,7 @@ class Section:
             form = self.problem["hypotheses"][data["index"]]
             return [f"have h{k} := hyp_{data['index']}.", *self.carry(form, f" in h{k}")]
         if rule == "dimension":
-            return [f"have h{k} : (0 <= Z.of_nat {self.size(data['name'])})%Z := Zle_0_nat _."]
+            return [f"have h{k} : (0 <= Z.of_nat {write.size(data['name'])})%Z := Zle_0_nat _."]
         t = self.term(m[0])
         facts: list[tuple[str, Block, Block]] = []
         if rule == "frobenius":
@@ -131,29 +83,34 @@ class Section:
             ]
         elif rule == "sum":
             b = self.term(m[1])
-            left = f"{self.block(t)} + {self.block(b)}"
+            left = f"{write.block(t)} + {write.block(b)}"
             facts = [(left, add(t, b), self.term(add(m[0], m[1])))]
         elif rule == "transpose":
             turned = transpose(self.algebra.unfold(m[0]))
             unfolded = self.algebra.unfold(m[0])
             if self.algebra.key(unfolded) != self.free.key(t):
                 raise UnsupportedError("a transposed abbreviation is not exported")
-            facts = [(f"({self.block(t)})^T", transpose(t), self.term(turned))]
+            facts = [(f"({write.block(t)})^T", transpose(t), self.term(turned))]
         elif rule == "inverse":
             facts = [self.times(t, m[1], identity(m[0].rows))]
         elif rule == "ingleton":
             for keep in (k for k in INGLETON if len(k) > 1):
-                rows = [self.block(self.term(pick_rows(m[0], k))) for k in keep]
+                rows = [write.block(self.term(pick_rows(m[0], k))) for k in keep]
                 part = pick_rows(m[0], keep)
-                facts.append((_nest("col_mx", rows)[1:-1], part, self.term(part)))
+                facts.append((write.nest("col_mx", rows)[1:-1], part, self.term(part)))
         elif rule == "zero":
-            facts = [(self.block(t), t, Block(t.rows, t.cols, (({},),)))]
+            facts = [(write.block(t), t, Block(t.rows, t.cols, (({},),)))]
         elif rule not in ("rows", "columns", "positive"):
             raise InputError(f"the certificate is refused: unknown rule {rule!r}")
         lines = []
         for i, (left, value, right) in enumerate(facts):
-            lines += [f"have e{i} : {left} = {self.block(right)}.", f"  {self.same(value, right)}."]
-        given = " ".join(f"e{i}" for i in range(len(facts))) if facts else f"(A := {self.block(t)})"
+            lines += [
+                f"have e{i} : {left} = {write.block(right)}.",
+                f"  {self.same(value, right)}.",
+            ]
+        given = (
+            " ".join(f"e{i}" for i in range(len(facts))) if facts else f"(A := {write.block(t)})"
+        )
         lines.append(f"have h{k} := rule_{rule} {given}.")
         if rule in ("rows", "columns", "inverse"):
             lines.append(f"rewrite ?natZ in h{k}.")
@@ -163,7 +120,7 @@ class Section:
 
     def times(self, a: Block, b: Block, c: Block) -> tuple[str, Block, Block]:
         """The identity ``a * b = c``: its left side as text and as a block, its right side."""
-        return f"{self.block(a)} *m {self.block(b)}", multiply(a, b), c
+        return f"{write.block(a)} *m {write.block(b)}", multiply(a, b), c
 
     def carry(self, form: Mapping[str, Any], where: str) -> list[str]:
         """Rewrite a form of the problem to the terms that stand for its ranks."""
@@ -171,9 +128,9 @@ class Section:
         for _, data in form["ranks"]:
             m = from_json(data)
             kept = self.term(m)
-            if self.block(m) != self.block(kept):
+            if write.block(m) != write.block(kept):
                 lines += [
-                    f"have e : {self.block(m)} = {self.block(kept)}.",
+                    f"have e : {write.block(m)} = {write.block(kept)}.",
                     f"  {self.same(m, kept)}.",
                     f"rewrite e{where}; clear e.",
                 ]
@@ -189,22 +146,22 @@ class Section:
             for _, m in form["ranks"]:
                 self.term(from_json(m))
         # the printed goal and hypotheses are cleared of denominators
-        times = [Fraction(s["times"]) * _denominator(goal) for s in proof["steps"]]
+        times = [Fraction(s["times"]) * write.denominator(goal) for s in proof["steps"]]
         for i, s in enumerate(proof["steps"]):
             if s["rule"] == "hypothesis":
-                times[i] /= _denominator(self.problem["hypotheses"][s["index"]])
-        slack = self.slack(goal, proof) * _denominator(goal)
+                times[i] /= write.denominator(self.problem["hypotheses"][s["index"]])
+        slack = self.slack(goal, proof) * write.denominator(goal)
         scale = lcm(slack.denominator, *(t.denominator for t in times))
-        lines = [f"Lemma clause_{k} : {self.form(goal)}.", "Proof."]
+        lines = [f"Lemma clause_{k} : {write.inequality(goal)}.", "Proof."]
         for i, s in enumerate(proof["steps"]):
             lines += self.step(s, i)
-        total = f"(constant (k := {_z(scale * slack)}) erefl)"
+        total = f"(constant (k := {write.z(scale * slack)}) erefl)"
         for i, t in reversed(list(enumerate(times))):
-            total = f"(scaled (k := {_z(scale * t)}) erefl h{i} {total})"
+            total = f"(scaled (k := {write.z(scale * t)}) erefl h{i} {total})"
         lines += self.carry(goal, "")
         return [
             *lines,
-            f"apply: (conclude (d := {_z(Fraction(scale))}) erefl {total}); ring.",
+            f"apply: (conclude (d := {write.z(Fraction(scale))}) erefl {total}); ring.",
             "Qed.",
         ]
 
@@ -236,24 +193,27 @@ class Section:
         said = said.replace('"', "").replace("(*", "( *").replace("*)", "* )")
         lines = [f"(* {said} *)", f"Module C{n}.", "Section Proof.", "Variable F : fieldType."]
         if dims:
-            lines.append(f"Variables ({' '.join(self.size(d) for d in dims)} : nat).")
+            lines.append(f"Variables ({' '.join(write.size(d) for d in dims)} : nat).")
         for name, (h, w) in shapes.items():
-            lines.append(f"Variable {self.letter(name)} : 'M[F]_({self.size(h)}, {self.size(w)}).")
+            lines.append(
+                f"Variable {write.letter(name)} : 'M[F]_({write.size(h)}, {write.size(w)})."
+            )
         for name, let in problem["lets"].items():
-            value = self.poly(self.algebra.lets[name], let["rows"], let["cols"])
+            value = write.poly(self.algebra.lets[name], let["rows"], let["cols"])
+            height, width = write.size(let["rows"]), write.size(let["cols"])
             lines += [
-                f"Variable {self.letter(name)} : 'M[F]_({self.size(let['rows'])}, {self.size(let['cols'])}).",
-                f"Hypothesis def_{name} : {self.letter(name)} = {value}.",
+                f"Variable {write.letter(name)} : 'M[F]_({height}, {width}).",
+                f"Hypothesis def_{name} : {write.letter(name)} = {value}.",
             ]
         lines += self.rewriting()
         for k, h in enumerate(problem["hypotheses"]):
-            lines.append(f"Hypothesis hyp_{k} : {self.form(h)}.")
+            lines.append(f"Hypothesis hyp_{k} : {write.inequality(h)}.")
         goals, terms = [], []
         for k, (forms, proof) in enumerate(
             zip(problem["goal"], self.certificate["clauses"], strict=True)
         ):
             lines += self.clause(forms, proof, k)
-            goals.append(" \\/ ".join(self.form(f) for f in forms))
+            goals.append(" \\/ ".join(write.inequality(f) for f in forms))
             term, at = f"clause_{k}", proof["disjunct"]
             if at < len(forms) - 1:
                 term = f"(or_introl {term})"
@@ -281,23 +241,16 @@ class Section:
             first, last = lead[0].removesuffix("'"), lead[-1].removesuffix("'")
             rows = shape[first][first != lead[0]]
             cols = shape[last][last == lead[-1]]
-            one, other = self.poly({lead: Fraction(1)}, rows, cols), self.poly(rest, rows, cols)
+            one, other = write.poly({lead: Fraction(1)}, rows, cols), write.poly(rest, rows, cols)
             nested = "X"
             for x in reversed(lead):
-                nested = f"{self.letter(x)} *m ({nested})"
+                nested = f"{write.letter(x)} *m ({nested})"
             lines += [
                 f"Hypothesis rule_{k} : {one} = {other}.",
-                f"Lemma rule_{k}_ p (X : 'M[F]_({self.size(cols)}, p)) : {nested} = {other} *m X.",
+                f"Lemma rule_{k}_ p (X : 'M[F]_({write.size(cols)}, p)) : {nested} = {other} *m X.",
                 f"Proof. by have := congr1 (fun Z => Z *m X) rule_{k}; rewrite ?mulmxA. Qed.",
             ]
         return lines
-
-
-def _nest(join: str, parts: list[str]) -> str:
-    out = parts[-1]
-    for part in reversed(parts[:-1]):
-        out = f"({join} {part} {out})"
-    return out
 
 
 def _sizes(data: Any) -> set[str]:
@@ -313,14 +266,3 @@ def _sizes(data: Any) -> set[str]:
 def _word(m: Block) -> bool:
     """Whether a block is one product of letters."""
     return len(m.rows) == len(m.cols) == 1 and [*m.cells[0][0].values()] == [1]
-
-
-def _z(c: Fraction) -> str:
-    """An integer of Z."""
-    return f"({c})%Z"
-
-
-def _denominator(form: Mapping[str, Any]) -> int:
-    """The least common denominator of a form's coefficients."""
-    coefficients = [*(c for c, _ in form["ranks"]), *form["dims"].values()]
-    return lcm(1, *(Fraction(c).denominator for c in coefficients))
