@@ -1,4 +1,4 @@
-"""What this machine and process are: versions, memory taken, memory given back."""
+"""What this machine and process are: versions, devices, memory taken, memory given back."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from theory.errors import InputError
+
+if TYPE_CHECKING:  # `rankfall report` needs no torch
+    import torch
 
 #: what decides a number
 PACKAGES = ("rankfall", "torch", "timm", "numpy", "scipy", "sympy", "python-flint", "hypothesis")
@@ -40,21 +42,27 @@ def description() -> str:
 
 
 def device_of(name: str) -> torch.device:
-    """A processor or a CUDA device that is there.
+    """The processor, or a CUDA device that is there and works.
 
     Raises:
         InputError: there is none of that name.
     """
+    import torch
+
     try:
         found = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"no device is called {name!r}; use cpu or cuda") from error
-    if found.type not in ("cpu", "cuda"):  # the others have no float64
-        raise InputError(f"--device {name}: its ranks need float64; use cpu or cuda")
-    count = torch.cuda.device_count() if found.type == "cuda" else 1
-    if (found.index or 0) >= count:
-        seen = f"{count} of them" if count else "no CUDA device here"
-        raise InputError(f"--device {name}: torch sees {seen}; use --device cpu")
+    if found.type not in ("cpu", "cuda"):
+        raise InputError(
+            f"device {name!r}: ranks are computed on cpu or cuda only; use one of them"
+        )
+    count = 1
+    if found.type == "cuda":  # a device whose driver is too old is counted, and does not work
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not 0 <= (found.index or 0) < count:
+        seen = f"{count} {found.type} here" if count else "no CUDA device here"
+        raise InputError(f"device {name!r}: torch sees {seen}; use cpu")
     return found
 
 
@@ -71,6 +79,8 @@ def peak_bytes() -> int:
 def fixed_bytes(device: torch.device) -> int:
     """Memory that is taken before the first direction: the process, or what a GPU already holds."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.memory_allocated(device)
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])

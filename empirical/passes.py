@@ -252,7 +252,7 @@ class Run:
                 "background": self.request.background,
                 "primes": self.primes if dtype == "mod p" else None,
             },
-            versions=versions("torch", "timm"),
+            versions={"torch": torch.__version__, **versions("timm")},
             extra=extra or {},
         )  # fmt: skip
 

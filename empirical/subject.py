@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from empirical.images import pixel_hash
@@ -65,7 +66,7 @@ class Subject:
             directions=directions, notion=notion, tolerance=tolerance, value=value,
             low=value if low is None else low, high=value if high is None else high, known=known,
             dtype=self.dtype, device=self.device, seconds=round(seconds, 3), seed=self.seed,
-            settings=settings or {}, versions=versions("torch", "numpy"),
+            settings=settings or {}, versions={"torch": torch.__version__, **versions("numpy")},
             extra=self.extra | (extra or {}),
         )  # fmt: skip
 

@@ -3,7 +3,7 @@
 flint's calls cannot be interrupted: the long one runs in a process of its own, which is ended at
 the limit. The estimate scales a small solve with the matrix's own entries: a p-adic solve of size
 r against f columns costs about r^2.5 f (the exponent measured for r = 30 to 250, where the estimate
-was right within a factor of 2).
+is right within a factor of 3: ``benchmarks/exact_rank.py``).
 """
 
 from __future__ import annotations

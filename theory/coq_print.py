@@ -22,7 +22,11 @@ def size(d: str) -> str:
 
 
 def poly(p: Poly, rows: str, cols: str) -> str:
-    """A cell."""
+    """A cell.
+
+    Raises:
+        UnsupportedError: a coefficient is no integer, and has no meaning over every field.
+    """
     kind = f"'M[F]_({size(rows)}, {size(cols)})"
     out = ""
     for word, c in sorted(p.items()):
@@ -38,7 +42,11 @@ def poly(p: Poly, rows: str, cols: str) -> str:
 
 
 def block(m: Block) -> str:
-    """A block matrix: a column of rows, nested to the right."""
+    """A block matrix: a column of rows, nested to the right.
+
+    Raises:
+        UnsupportedError: a coefficient is no integer, and has no meaning over every field.
+    """
     lines = []
     for height, row in zip(m.rows, m.cells, strict=True):
         cells = [poly(p, height, w) for p, w in zip(row, m.cols, strict=True)]
@@ -47,7 +55,11 @@ def block(m: Block) -> str:
 
 
 def inequality(form: Mapping[str, Any]) -> str:
-    """``0 <= form`` over Z, its ranks and sizes carried there."""
+    """``0 <= form`` over Z, its ranks and sizes carried there.
+
+    Raises:
+        UnsupportedError: a coefficient is no integer, and has no meaning over every field.
+    """
     scale = denominator(form)
     out = [f"{z(scale * Fraction(c))} * rk {block(from_json(m))}" for c, m in form["ranks"]]
     for d, c in form["dims"].items():

@@ -1,4 +1,4 @@
-"""Views, shapes, concatenation and indexing: linear operations that move entries."""
+"""Views, shapes and indexing: linear operations that move entries."""
 
 from __future__ import annotations
 

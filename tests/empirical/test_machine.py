@@ -15,7 +15,9 @@ from theory.errors import InputError
 #: name -> what is wrong with it
 ABSENT = {
     "gpu": "no device is called 'gpu'",
-    "mps": "its ranks need float64",
+    "mps": "on cpu or cuda only",
+    "meta": "on cpu or cuda only",
+    "cpu:128": "torch sees 1 cpu here",  # whose index torch wraps to -128
     f"cuda:{torch.cuda.device_count()}": "torch sees",
 }
 
@@ -37,6 +39,21 @@ def test_each_way_in_refuses_a_device_that_is_not_there(
             main([*words, "--device", name])
         assert ended.value.code == 2
         assert ABSENT[name] in capsys.readouterr().err
+
+
+def test_a_device_that_is_counted_and_does_not_work_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # the driver lists it
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # and cannot start it
+    with pytest.raises(InputError, match="no CUDA device here"):
+        device_of("cuda")
+
+
+def test_records_name_the_build_of_torch() -> None:
+    loaded = load("digits-resmlp", random_weights=True)
+    profile = rankfall.jacobian_profile(loaded.model, torch.zeros(1, 8, 8), patch=2)
+    assert {record.versions["torch"] for record in profile.records} == {torch.__version__}
 
 
 def test_the_processor_is_there() -> None:

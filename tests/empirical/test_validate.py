@@ -164,8 +164,10 @@ def test_nothing_is_measured_twice(outcome: Outcome, monkeypatch: pytest.MonkeyP
     with Run.open(folder, OPTIONS.command, 0) as run:
         validate(run, OPTIONS, Silent())
     assert len(read_records(folder)) == lines
+    made = next(calls) - 1
     modules = sum(1 for _ in load("digits-vit").model.modules())
-    assert next(calls) < 10 * modules  # loading tests the taps; the studies made 46,000 calls
+    # loading tests the taps of the network and its control; the smallest study more is 5 a module
+    assert made <= 4 * modules
 
 
 def test_killed_in_the_middle_and_continued(outcome: Outcome, tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ from numeric.strategies import matrices
 
 counted = []
 
+@settings(deadline=None)
 @given(matrices())
 def test_counts(A):
     counted.append(A)

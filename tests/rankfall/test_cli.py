@@ -32,6 +32,12 @@ def test_answers_at_once_without_heavy_imports(arguments: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "LOADED"
 
 
+def test_the_run_folder_is_read_without_torch() -> None:
+    code = "import sys, empirical.runs; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -76,7 +76,8 @@ def test_the_timeout_is_obeyed():
     found = prove(f"rank(A.T*A*{many}) == rank(A*{many})", timeout=0.5)
     assert found.kind == "UNKNOWN"
     assert found.reason.startswith("out of time after 0.5 s")
-    assert found.seconds < 10  # of 28 without a limit: whether it is obeyed, not how fast it is
+    # 8 if the search is not held to it, 28 if nothing is: whether it is obeyed, not how fast it is
+    assert found.seconds < 5
 
 
 @pytest.mark.parametrize(
