@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from empirical.fixed_point import (
@@ -81,7 +81,6 @@ def test_a_stored_float_is_held_exactly_or_bounded(values):
 
 
 @given(st.integers(0, 10**6), st.integers(-9, -1))
-@settings(deadline=None)
 def test_sums_products_and_quotients_stay_within_their_bounds(seed, bottom):
     torch.manual_seed(seed)
     error = BASE ** (bottom + 1) * 0.75

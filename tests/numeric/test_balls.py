@@ -8,7 +8,7 @@ import flint
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from numeric.balls import ball_rank, replay, tanh_jacobian
@@ -22,7 +22,6 @@ def _tanh_network(width: int, depth: int, seed: int = 0) -> tuple[list[np.ndarra
     return weights, rng.standard_normal(width)
 
 
-@settings(deadline=None)  # the cores are shared
 @given(st.lists(st.lists(st.integers(-2, 2), min_size=4, max_size=4), min_size=1, max_size=5))
 def test_exact_balls_have_the_exact_rank(matrix: list[list[int]]) -> None:
     bound = ball_rank(flint.arb_mat(matrix))
@@ -30,7 +29,6 @@ def test_exact_balls_have_the_exact_rank(matrix: list[list[int]]) -> None:
     assert replay(flint.arb_mat(matrix), bound)
 
 
-@settings(deadline=None)  # the cores are shared
 @given(
     st.lists(st.lists(st.integers(-2, 2), min_size=3, max_size=3), min_size=3, max_size=3),
     st.floats(1e-6, 1.0),

@@ -29,7 +29,6 @@ def maps(*tables):
 
 
 @given(barcodes(depth=(1, 5)))
-@settings(deadline=None)
 def test_realisation_has_the_barcode(code):
     chain = realise(code)
     assert barcode(chain) == code
@@ -37,7 +36,6 @@ def test_realisation_has_the_barcode(code):
 
 
 @given(st.lists(st.integers(0, 3), min_size=6, max_size=6))
-@settings(deadline=None)
 def test_integers_are_ranks_exactly_when_no_bar_is_negative(values):
     """Completeness on arbitrary tables of a chain of two maps, against the theorem's condition."""
     keys = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]
@@ -60,7 +58,7 @@ def test_integers_are_ranks_exactly_when_no_bar_is_negative(values):
 
 
 @given(networks(depth=(1, 4), width=(1, 5)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_networks_have_barcodes_that_count_their_ranks(case):
     network, x = case
     code = network_barcode(network, x)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import sympy
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from numeric.certificate import CertifiedRank, Witness
@@ -38,7 +38,6 @@ def low_rank(draw: st.DrawFn) -> list[list[int]]:
     return (np.array(left) @ np.array(right)).tolist()
 
 
-@settings(deadline=None)  # the cores are shared
 @given(low_rank())
 def test_rank_is_sympys_and_its_witness_replays(matrix: list[list[int]]) -> None:
     result = certified_rank(matrix)
@@ -49,7 +48,6 @@ def test_rank_is_sympys_and_its_witness_replays(matrix: list[list[int]]) -> None
     replay(matrix, CertifiedRank.from_witness(again, result.rows, result.columns))
 
 
-@settings(deadline=None)  # the cores are shared
 @given(low_rank(), st.sampled_from(["lower", "upper"]))
 def test_no_witness_proves_a_wrong_bound(matrix: list[list[int]], which: str) -> None:
     result = certified_rank(matrix)
@@ -72,7 +70,6 @@ def test_replay_rejects_a_kernel_of_another_matrix(side: str) -> None:
         replay(other, result)
 
 
-@settings(deadline=None)  # the cores are shared
 @given(low_rank())
 def test_rational_matrices_of_flint_replay_on_either_side(matrix: list[list[int]]) -> None:
     rows = range(2, len(matrix) + 2)  # a denominator a row, so that scaling matters

@@ -53,7 +53,6 @@ def vectors(n: int, low: int = -4):
 
 
 @given(matrices())
-@settings(deadline=None)
 def test_linear_has_the_rank_of_its_weights(weight):
     layer = Linear(rows_of(weight))
     n = weight.ncols()
@@ -76,7 +75,6 @@ def test_average_pool_loses_a_border_when_n_is_2_mod_3(size):
 
 
 @given(vectors(5), vectors(5, 1), vectors(5))
-@settings(deadline=None)
 def test_batch_norm_counts_its_gammas(gamma, var, x):
     square = tuple(v * v - 1 for v in var)  # var + eps is a square, so the layer is rational
     layer = BatchNorm(gamma, x, x, square, 1)
@@ -84,7 +82,6 @@ def test_batch_norm_counts_its_gammas(gamma, var, x):
 
 
 @given(vectors(6))
-@settings(deadline=None)
 def test_piecewise_linear_units_count_their_slopes(x):
     x = tuple(v + F(1, 3) for v in x)
     assert rank(ReLU(), (6,), x) == sum(v > 0 for v in x)
@@ -95,7 +92,6 @@ def test_piecewise_linear_units_count_their_slopes(x):
 
 
 @given(st.permutations(range(16)))
-@settings(deadline=None)
 def test_max_pool_counts_distinct_winners(x):
     winners = {
         max(x[4 * (i + a) + j + b] for a in (0, 1) for b in (0, 1))
@@ -126,7 +122,6 @@ def test_layer_norm_without_eps(a, b, s, gamma):
 
 
 @given(vectors(5), st.integers(1, 9))
-@settings(deadline=None)
 def test_layer_norm_with_eps_keeps_the_radial_direction(x, extra):
     """Exact rank n - 1; the radial direction survives with ratio eps / (var + eps)."""
     mean = F(sum(x), 5)
@@ -144,7 +139,6 @@ def test_layer_norm_with_eps_keeps_the_radial_direction(x, extra):
 
 
 @given(vectors(4))
-@settings(deadline=None)
 def test_rms_norm(x):
     assume(any(x))
     square = F(sum(v * v for v in x), 4)
@@ -160,7 +154,7 @@ def test_l2_normalise():
 
 
 @given(vectors(5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_softmax_has_rank_n_minus_1(x):
     # from below a minor in balls; from above the columns of diag(p) - p p^T sum to 0
     network = Network((5,), (Softmax(),))
@@ -169,7 +163,6 @@ def test_softmax_has_rank_n_minus_1(x):
 
 
 @given(matrices(3, 3), matrices(3, 3))
-@settings(deadline=None)
 def test_residual_between_its_bounds(U, V):
     branch = Sequential((Linear(rows_of(U)), ReLU(F(1, 8)), Linear(rows_of(V))))
     x = (F(1, 3), F(1, 5), F(1, 7))
@@ -197,7 +190,7 @@ def test_a_relu_after_the_sum_can_lose_more_than_the_branch():
 @given(
     decoded(40, lambda b: ([b.matrix_of_rank(2, 2, b.below(3)) for _ in range(3)], b.integers(6)))
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_attention_stays_below_its_bound(case):
     """The proved lower bound in balls never exceeds the structural upper bound."""
     (q, k, v), x = case

@@ -133,25 +133,25 @@ def test_a_wrong_slope_would_be_noticed():
 
 
 @given(networks())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_rational_networks_agree_with_autodiff(case):
     compare(*case, EXACT)
 
 
 @given(conv_networks())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_convolutional_networks_agree_with_autodiff(case):
     compare(*case, EXACT)
 
 
 @given(smooth_networks())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_smooth_networks_agree_with_autodiff(case):
     compare(*case, BALL)
 
 
 @given(networks(depth=(1, 3), width=(1, 4)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_chain_rule_and_balls(case):
     network, x = case
     product = None
@@ -164,7 +164,7 @@ def test_chain_rule_and_balls(case):
 
 
 @given(networks(depth=(1, 3), width=(2, 4)), st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_directions_are_a_product(case, data):
     network, x = case
     n = network.input_shape[0]

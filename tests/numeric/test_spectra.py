@@ -61,7 +61,7 @@ def test_a_wide_matrix_has_the_values_of_its_transpose() -> None:
     assert np.abs(reference - [float(v) for v in wide.values]).max() < 1e-14 * reference[0]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.lists(st.integers(-5, 5), min_size=3, max_size=3), min_size=3, max_size=3))
 def test_the_proved_error_holds_against_a_finer_computation(matrix: list[list[int]]) -> None:
     rough, fine = singular_values(matrix, digits=8), singular_values(matrix, digits=60)

@@ -22,7 +22,6 @@ from theory.errors import InputError
 
 
 @given(st.data())
-@settings(deadline=None)
 def test_matrices_have_the_prescribed_rank_and_size(data):
     m, n = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 6))
     rank = data.draw(st.integers(0, min(m, n)))
@@ -34,7 +33,7 @@ def test_every_rank_occurs():
     seen = set()
 
     @given(matrices((3, 3), (1, 4)))
-    @settings(max_examples=300, database=None, deadline=None)
+    @settings(max_examples=300, database=None)
     def collect(matrix):
         seen.add((matrix.ncols(), matrix.rank()))
 
@@ -43,14 +42,13 @@ def test_every_rank_occurs():
 
 
 @given(chains())
-@settings(deadline=None)
 def test_chains_have_their_barcode(case):
     code, maps = case
     assert barcode(maps) == code
 
 
 @given(chains(Barcode(2, ((0, 1, 2), (1, 2, 1), (2, 2, 1)))))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_chain_with_a_prescribed_barcode(case):
     code, maps = case
     assert rank_table(maps) == {(0, 0): 2, (1, 1): 3, (2, 2): 2, (0, 1): 2, (1, 2): 1, (0, 2): 0}
@@ -58,28 +56,26 @@ def test_a_chain_with_a_prescribed_barcode(case):
 
 
 @given(barcodes())
-@settings(deadline=None)
 def test_barcodes_are_sorted_and_positive(code):
     assert list(code.bars) == sorted(code.bars)
     assert all(0 <= i <= j <= code.depth and m >= 1 for i, j, m in code.bars)
 
 
 @given(networks(depth=(1, 5)))
-@settings(deadline=None)
 def test_rational_networks_stay_off_their_kinks(case):
     network, x = case
     network.elements(x)  # raises KinkError at any kink, whether its tangent matters or not
 
 
 @given(conv_networks())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_convolutional_networks_stay_off_kinks_and_ties(case):
     network, x = case
     assert network.jacobian(x).ncols() == len(x)
 
 
 @given(smooth_networks())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_smooth_networks_have_narrow_balls(case):
     network, x = case
     for entry in network.jacobian(x, BALL).entries():
@@ -112,7 +108,7 @@ def test_ranks_of_networks_vary():
     seen = {}
 
     @given(networks(depth=4, width=6))
-    @settings(max_examples=300, database=None, deadline=None)
+    @settings(max_examples=300, database=None)
     def collect(case):
         rank = case[0].jacobian(case[1]).rank()
         seen[rank] = seen.get(rank, 0) + 1
@@ -136,7 +132,7 @@ def test_inputs_of_a_given_network_are_off_its_kinks():
     seen = set()
 
     @given(inputs(kinked))
-    @settings(deadline=None, database=None)
+    @settings(database=None)
     def off(x):
         kinked.jacobian(x)
         seen.add(all(isinstance(v, int) for v in x))
