@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _OPTIONS = (
     click.argument("model"),
     click.option("--images", metavar="DIR|DATASET", help="Class folders, or a timm data set."),
-    click.option("--labels", "label_file", metavar="FILE", help="Lines file,label for a flat DIR."),
     click.option("--data-root", metavar="DIR", help="Folder of a timm data set."),
     click.option("--count", type=click.IntRange(1), help="Stratified subsample of so many."),
     click.option("--checkpoint", type=click.Path(dir_okay=False), help="Local weights."),
@@ -32,6 +31,10 @@ _OPTIONS = (
     click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
     click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder."),
     click.option("--json", "as_json", is_flag=True, help="Records as JSON lines."),
+)
+#: of the measurements that need labels
+LABELS = click.option(
+    "--labels", "label_file", metavar="FILE", help="Lines file,label for a flat DIR."
 )
 
 
@@ -48,7 +51,6 @@ class Asked:
 
     model: str
     images: str | None
-    label_file: str | None
     data_root: str | None
     count: int | None
     checkpoint: str | None
@@ -57,6 +59,7 @@ class Asked:
     device: str
     out: Path | None
     as_json: bool
+    label_file: str | None = None
 
     def load(self) -> LoadedModel:
         """The network.

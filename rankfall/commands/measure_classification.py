@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from empirical.records import Record
-from rankfall.measuring import Asked, options
+from rankfall.measuring import LABELS, Asked, options
 from theory.errors import InputError
 
 PROJECTIONS = ("centred", "uncentred", "official")
@@ -15,6 +15,7 @@ PROJECTIONS = ("centred", "uncentred", "official")
 
 @click.command("classification", context_settings={"help_option_names": ["-h", "--help"]})
 @options
+@LABELS
 @click.option("--fraction", type=float, default=0.95, show_default=True, help="Of the accuracy.")
 @click.option("--projection", type=click.Choice(PROJECTIONS), help="One; centred and uncentred.")
 @click.option("--bootstrap", type=click.IntRange(0), default=200, show_default=True)

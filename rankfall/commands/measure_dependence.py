@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from empirical.records import Record
-from rankfall.measuring import Asked, options
+from rankfall.measuring import LABELS, Asked, options
 from theory.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 @click.command("dependence", context_settings={"help_option_names": ["-h", "--help"]})
 @options
+@LABELS
 @click.option("--w", "weight", type=float, default=20.0, show_default=True, help="Penalty.")
 @click.option("--samples", type=click.Choice(["own", "all", "both"]), default="both")
 @click.option("--covariance", is_flag=True, help="The covariance form: centred logits.")

@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
-from rankfall.measuring import Asked, options
+from rankfall.measuring import LABELS, Asked, options
 
 
 @click.command("factorise", context_settings={"help_option_names": ["-h", "--help"]})
 @options
+@LABELS
 @click.option(
     "--loss", type=float, default=0.01, show_default=True,
     help="Accuracy that replacing one layer may cost.",

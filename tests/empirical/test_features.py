@@ -91,6 +91,18 @@ def test_what_was_measured_before_an_error_is_kept(
 
 
 @pytest.mark.parametrize(
+    ("name", "used"),
+    [("pca", False), ("lyapunov", False), ("classification", True), ("dependence", True),
+     ("factorise", True)],
+)  # fmt: skip
+def test_labels_are_an_option_where_they_are_used(name: str, used: bool) -> None:
+    """A measurement that took the file and ignored it would look as if it had used it."""
+    shown = CliRunner().invoke(command, [name, "--help"])
+    assert shown.exit_code == 0
+    assert ("--labels" in shown.output) == used
+
+
+@pytest.mark.parametrize(
     ("asked", "words"),
     [
         (["classification", "digits-resmlp", "--count", "5"], "5 images cannot cover 10 classes"),
