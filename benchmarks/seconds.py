@@ -49,10 +49,13 @@ def command(*words: str) -> Callable[[], Any]:
 
 def proof(text: str, given: tuple[str, ...] = ()) -> float:
     """How long a proof takes."""
-    found = [prove(text, given=given) for _ in range(3)]
-    if any(verdict.kind != "PROVED" for verdict in found):
-        raise SystemExit(f"{text} is {found[0].kind}: {found[0].reason}")
-    return min(verdict.seconds for verdict in found)
+
+    def once() -> None:
+        found = prove(text, given=given)
+        if found.kind != "PROVED":
+            raise SystemExit(f"{text} is {found.kind}: {found.reason}")
+
+    return best(once)
 
 
 def rows() -> Iterator[tuple[str, float, float]]:

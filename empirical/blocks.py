@@ -137,7 +137,7 @@ class Columns:
 
     def _turn_pays(self, tap: Tap, x: Tangent, rows: Tensor) -> bool:
         """Whether large taps follow that depend on this one alone, and a copy of its tangents fits."""
-        following = list(self.taps)[list(self.taps).index(tap) + 1 :]
+        following = self.taps[self.taps.index(tap) + 1 :]
         large = any(later.kind not in ("pooled", "logits") for later in following)
         # the copy, and one more where the rows had to be gathered
         fits = x.engine.total + 2 * rows.nbytes <= self.plan.tangents

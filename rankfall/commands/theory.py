@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rankfall.commands.theory_audit import audit
+from rankfall.commands.theory_audit import JSON, audit
 
 if TYPE_CHECKING:
     from theory.catalogue import Entry
     from theory.prover import Verdict
 
 STATUS = {"PROVED": 0, "REFUTED": 1, "UNKNOWN": 3, "UNSUPPORTED": 3}
-JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 
 
 @click.group()

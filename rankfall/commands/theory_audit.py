@@ -7,6 +7,9 @@ from pathlib import Path
 
 import click
 
+#: of every ``theory`` command
+JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+
 
 @click.command()
 @click.argument("model")
@@ -17,7 +20,7 @@ import click
 @click.option("--proof", is_flag=True, help="Every step of every bound.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Local weights.")
 @click.option("--random-weights", is_flag=True, help="Draw the weights instead of loading any.")
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@JSON
 def audit(
     model: str,
     symbolic: bool,
