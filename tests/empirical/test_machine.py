@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import rankfall
-from empirical.machine import PACKAGES, device_of, versions
+from empirical.machine import PACKAGES, device_of, fixed_bytes, peak_bytes, versions
 from empirical.models import load
+from empirical.subject import at_image
 from rankfall.cli import main
 from theory.errors import InputError
 
@@ -54,6 +55,8 @@ def test_records_name_the_build_of_torch() -> None:
     loaded = load("digits-resmlp", random_weights=True)
     profile = rankfall.jacobian_profile(loaded.model, torch.zeros(1, 8, 8), patch=2)
     assert {record.versions["torch"] for record in profile.records} == {torch.__version__}
+    subject = at_image(loaded, torch.zeros(1, 8, 8), "nothing", 0)
+    assert subject.record("pca", "pca", 1.0).versions["torch"] == torch.__version__
 
 
 def test_the_processor_is_there() -> None:
@@ -76,3 +79,12 @@ def test_the_peak_holds_what_was_taken() -> None:
     # 256 MiB; the imports may have needed more at their own peak than they keep
     assert after - before > 128 << 20
     assert after < before + (300 << 20)
+
+
+def test_a_budget_counts_what_the_process_holds() -> None:
+    before = fixed_bytes(torch.device("cpu"))
+    block = torch.ones(1 << 25, dtype=torch.float64)
+    after = fixed_bytes(torch.device("cpu"))
+    assert after - before > 200 << 20  # of 256 MiB; other threads may give some back meanwhile
+    assert after <= peak_bytes()
+    assert block[-1] == 1

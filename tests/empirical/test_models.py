@@ -68,6 +68,27 @@ def test_hub_weights_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         load("resnet10t")
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_hub_that_is_not_there_is_not_asked(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cache is, and the setting is what it was afterwards, whatever happened."""
+    import timm
+    from huggingface_hub import constants
+
+    offline = []
+
+    def create(name: str, pretrained: bool) -> nn.Module:
+        offline.append(constants.HF_HUB_OFFLINE)
+        raise OSError("down")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "resolves", lambda url: there)
+    monkeypatch.setattr(timm, "create_model", create)
+    with pytest.raises(InputError, match="OSError: down"):
+        hub.from_hub("resnet10t")
+    assert offline == [not there]
+    assert constants.HF_HUB_OFFLINE is False
+
+
 @pytest.fixture
 def state() -> dict[str, Tensor]:
     return {k: v.clone() for k, v in digits.build("digits-resmlp", 5).state_dict().items()}

@@ -237,6 +237,17 @@ def test_unknown_operation_mod_p_names_operation_and_module():
         tangents(model, x, torch.ones(2, 1, 3, 4).double(), Engine(ModField(P)))
 
 
+@pytest.mark.parametrize("join", [torch.cat, torch.stack])
+def test_what_is_joined_from_a_constant_can_carry_nothing(join):
+    """Units that can carry nothing are what exact upper bounds rest on."""
+    net = Call(lambda z: join([z * 2, torch.ones(z.shape).double(), z[:, :1].expand(z.shape)], 1))
+    x = torch.randn(1, 3, 4).double()
+    joined = tangents(net, x, torch.ones(2, 1, 3, 4).double(), Engine(ModField(P), structural=True))
+    parts = joined.support.unbind(1) if join is torch.stack else joined.support.split(3, 1)
+    assert [bool(part.any()) for part in parts] == [True, False, True]
+    assert parts[0].all()
+
+
 def convnet(seed, integer=False):
     """Every windowed operation in a row, with a residual whose windows differ."""
 
